@@ -1,0 +1,2 @@
+//! The `consume` function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `evaluate` function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `ingest` function.
+fn main() {}

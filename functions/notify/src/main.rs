@@ -1,0 +1,2 @@
+//! The `notify` function.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `query` function.
+fn main() {}

@@ -1,0 +1,89 @@
+//! Every limit of the system, in one place, each with its reason.
+
+/// The largest request body after base64 decoding, in bytes. API Gateway hands a Lambda function at most 6 MB of event,
+/// and base64 takes a third of it; plain text may use nearly all of it.
+pub const MAX_BODY_BYTES: usize = 6_000_000;
+
+/// The largest request body after decompression, in bytes: a 6 MB gzip body can expand a thousandfold, and the function
+/// has 512 MB.
+pub const MAX_DECOMPRESSED_BODY_BYTES: usize = 32_000_000;
+
+/// The most samples in one request. The smallest sample in JSON takes about 24 bytes, so that a body of plain JSON
+/// cannot hold more than this; it bounds the work that a compressed body can cause.
+pub const MAX_SAMPLES_PER_REQUEST: usize = 250_000;
+
+/// The longest metric name, in bytes. Generated names stay below 200; a name is part of a DynamoDB key (2,048 bytes).
+pub const MAX_METRIC_NAME_BYTES: usize = 512;
+
+/// The longest label name, in bytes.
+pub const MAX_LABEL_NAME_BYTES: usize = 256;
+
+/// The longest label value, in bytes. Twice the longest value that Amazon Managed Prometheus takes.
+pub const MAX_LABEL_VALUE_BYTES: usize = 2_048;
+
+/// The most labels of one series, without the metric name.
+pub const MAX_LABELS_PER_SERIES: usize = 64;
+
+/// The most bytes of all names and values of one series together, so that one series always fits a catalog item (400 KB)
+/// many times over.
+pub const MAX_SERIES_BYTES: usize = 32_768;
+
+/// How far a timestamp may lie in the future, in milliseconds: clocks of agents drift, and ten minutes is what
+/// Prometheus' remote-write receivers allow.
+pub const MAX_FUTURE_MS: i64 = 10 * 60 * 1_000;
+
+/// The most errors that an ingest answer lists. All are counted in `rejected`; a body of bad samples must not become an
+/// answer that passes the 6 MB of a Lambda response.
+pub const MAX_REPORTED_ERRORS: usize = 1_000;
+
+/// The most samples that one query may read. 2 million samples take 32 MB in memory.
+pub const MAX_SAMPLES_PER_QUERY: usize = 5_000_000;
+
+/// The most series that one query may select.
+pub const MAX_SERIES_PER_QUERY: usize = 100_000;
+
+/// The most bytes that an answer may hold: a Lambda response is at most 6 MB, and headers and JSON escapes need room.
+pub const MAX_RESPONSE_BYTES: usize = 5_000_000;
+
+/// The longest range of one query, in milliseconds: a year, the longest that anything is kept, and a day.
+pub const MAX_QUERY_RANGE_MS: i64 = 366 * 86_400_000;
+
+/// The most entries in one page of a list.
+pub const MAX_PAGE_SIZE: usize = 1_000;
+
+/// The page of a list when the caller names no limit.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+
+/// The most alert rules. All of them are read on each tick; beyond this they are to be sharded over invocations.
+pub const MAX_RULES: usize = 10_000;
+
+/// The longest rule name, in bytes: it is part of a key.
+pub const MAX_RULE_NAME_BYTES: usize = 200;
+
+/// The longest `duration_seconds` and `window_seconds` of a rule: the raw retention.
+pub const MAX_RULE_SECONDS: u64 = 7 * 86_400;
+
+/// The most result rows of one rule that become instances on one tick. A rule that matches more says so in its state;
+/// a storm of pages helps nobody.
+pub const MAX_INSTANCES_PER_RULE: usize = 1_000;
+
+/// The most notification channels of one rule.
+pub const MAX_CHANNELS_PER_RULE: usize = 16;
+
+/// The most annotations of one rule, and the most bytes of one annotation's template.
+pub const MAX_ANNOTATIONS_PER_RULE: usize = 32;
+
+/// See [`MAX_ANNOTATIONS_PER_RULE`].
+pub const MAX_ANNOTATION_BYTES: usize = 4_096;
+
+/// The largest Kinesis record that ingest writes, in bytes: the stream takes 1 MiB of data and partition key together.
+pub const MAX_RECORD_BYTES: usize = 1_000_000;
+
+/// The largest record after decompression, in bytes: a poison record must not take the consumer's memory.
+pub const MAX_DECOMPRESSED_RECORD_BYTES: usize = 64_000_000;
+
+/// The largest segment item, in bytes, with its keys: DynamoDB takes 400 KB (409,600 bytes).
+pub const MAX_SEGMENT_ITEM_BYTES: usize = 380_000;
+
+/// The most buckets. Each open window of each bucket is one DynamoDB partition key to read.
+pub const MAX_BUCKETS: u16 = 4_096;
