@@ -1,8 +1,11 @@
 //! What the storage engine asks of a database. Two implementations ship: DynamoDB (`tidemark-aws`) and memory
-//! ([`crate::memory`]), and both pass one suite of tests.
+//! ([`crate::memory`]).
 
+use crate::sequence::{SequenceNumber, ShardId};
+use tidemark_model::{Bucket, Labels, Period, SeriesId, Window};
 
-
+/// A source error of any kind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Why a database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +38,195 @@ pub enum StoreError {
     },
 }
 
-/// A source error of any kind.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+/// Where a segment stands among those of its bucket and window. Ordered as segments are merged: of two segments that
+/// hold a sample of one series and time, the greater wins.
+///
+/// The last record comes first: batches are contiguous runs of a shard's records, and of two runs that overlap, the one
+/// that ends later has the later value of whatever both hold. The first record is in the key too, so that two runs
+/// that end together but begin apart (a batch that was cut again) are two segments, and neither hides the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SegmentOrder {
+    /// When the batch's last record arrived in the stream, in milliseconds since the Unix epoch.
+    pub arrival_ms: u64,
+    /// The sequence number of the batch's last record.
+    pub last: SequenceNumber,
+    /// The number of the batch's shard.
+    pub shard: u32,
+    /// The hash of the sequence number of the batch's first record.
+    pub first_hash: u64,
+    /// Which part of the batch, where one item could not hold it.
+    pub part: u8,
+}
+
+impl SegmentOrder {
+    /// The length of [`Self::to_bytes`].
+    pub const BYTES: usize = 6 + SequenceNumber::BYTES + 4 + 8 + 1;
+
+    /// Bytes that order as the values do: arrival (6), last (24), shard (4), first_hash (8), part (1), all big-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..6].copy_from_slice(&self.arrival_ms.to_be_bytes()[2..]);
+        bytes[6..30].copy_from_slice(&self.last.to_be_bytes());
+        bytes[30..34].copy_from_slice(&self.shard.to_be_bytes());
+        bytes[34..42].copy_from_slice(&self.first_hash.to_be_bytes());
+        bytes[42] = self.part;
+        bytes
+    }
+
+    /// The reverse of [`Self::to_bytes`]; `None` for another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != Self::BYTES {
+            return None;
+        }
+        let mut arrival = [0; 8];
+        arrival[2..].copy_from_slice(&bytes[..6]);
+        Some(Self {
+            arrival_ms: u64::from_be_bytes(arrival),
+            last: SequenceNumber::from_be_bytes(bytes[6..30].try_into().ok()?),
+            shard: u32::from_be_bytes(bytes[30..34].try_into().ok()?),
+            first_hash: u64::from_be_bytes(bytes[34..42].try_into().ok()?),
+            part: bytes[42],
+        })
+    }
+}
+
+/// One flush of one bucket, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSegment {
+    /// The bucket of all its series.
+    pub bucket: Bucket,
+    /// The window of all its samples.
+    pub window: Window,
+    /// Where it stands among the others.
+    pub order: SegmentOrder,
+    /// The segment, as [`crate::segment`] encodes it.
+    pub data: Vec<u8>,
+    /// When the store may delete it, in seconds since the Unix epoch.
+    pub expires_at_s: i64,
+}
+
+/// A series as the catalog knows it for one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatalogEntry {
+    /// The fingerprint.
+    pub id: SeriesId,
+    /// The number that segments of the series' bucket name it by. A series may have several.
+    pub reference: u32,
+    /// The labels, without the metric name.
+    pub labels: Labels,
+    /// When a consumer first saw the series in the period, in milliseconds since the Unix epoch.
+    pub first_seen_ms: i64,
+}
+
+/// A catalog entry with the place it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewCatalogEntry {
+    /// The metric name.
+    pub metric: String,
+    /// The period.
+    pub period: Period,
+    /// The series.
+    pub entry: CatalogEntry,
+    /// When the store may delete it, in seconds since the Unix epoch.
+    pub expires_at_s: i64,
+}
+
+/// How far the records of a shard have been stored, and what was counted on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The last record whose samples are in segments.
+    pub sequence: SequenceNumber,
+    /// The records up to there.
+    pub records: u64,
+    /// The samples in them.
+    pub samples: u64,
+    /// The oldest and the newest timestamp among them, in milliseconds since the Unix epoch.
+    pub time_range_ms: Option<(i64, i64)>,
+}
+
+/// What became of an attempt to move a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Advance {
+    /// It was moved.
+    Moved,
+    /// Somebody else had moved it, to this.
+    Elsewhere(Checkpoint),
+}
 
 /// The database under the storage engine.
-pub trait Store: Send + Sync {}
+///
+/// All writes are idempotent: the same value for the same key may be written any number of times.
+pub trait Store: Send + Sync {
+    /// Writes segments. When this returns `Ok`, all of them are durable; on an error any of them may be.
+    fn put_segments(&self, segments: Vec<StoredSegment>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// All segments of a bucket and window, in ascending order.
+    fn segments(
+        &self,
+        bucket: Bucket,
+        window: Window,
+    ) -> impl Future<Output = Result<Vec<StoredSegment>, StoreError>> + Send;
+
+    /// The series of a metric in a period. Sees every entry whose write was acknowledged before the call.
+    fn catalog(
+        &self,
+        metric: &str,
+        period: Period,
+    ) -> impl Future<Output = Result<Vec<CatalogEntry>, StoreError>> + Send;
+
+    /// Reserves `count` references of a bucket that nobody else gets, and returns the first of them.
+    fn allocate_references(&self, bucket: Bucket, count: u32) -> impl Future<Output = Result<u32, StoreError>> + Send;
+
+    /// Adds series to the catalog, and the names of their metrics to the list of names.
+    fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The names of the metrics that have series in a period, in ascending order.
+    fn metric_names(&self, period: Period) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// How far a shard has been stored. `None` before its first batch.
+    fn checkpoint(&self, shard: &ShardId) -> impl Future<Output = Result<Option<Checkpoint>, StoreError>> + Send;
+
+    /// Moves a shard's checkpoint if it still stands at `from`.
+    fn advance_checkpoint(
+        &self,
+        shard: &ShardId,
+        from: Option<SequenceNumber>,
+        to: &Checkpoint,
+    ) -> impl Future<Output = Result<Advance, StoreError>> + Send;
+
+    /// The checkpoints of all shards, in ascending order of their names.
+    fn checkpoints(&self) -> impl Future<Output = Result<Vec<(ShardId, Checkpoint)>, StoreError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn order() -> impl Strategy<Value = SegmentOrder> {
+        (0..1_u64 << 48, any::<u128>(), any::<u32>(), any::<u64>(), any::<u8>()).prop_map(
+            |(arrival_ms, last, shard, first_hash, part)| SegmentOrder {
+                arrival_ms,
+                last: SequenceNumber::parse(&last.to_string()).unwrap(),
+                shard,
+                first_hash,
+                part,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_of_an_order_read_back_and_sort_as_it_does(a in order(), b in order()) {
+            prop_assert_eq!(SegmentOrder::from_bytes(&a.to_bytes()), Some(a));
+            prop_assert_eq!(a.to_bytes().cmp(&b.to_bytes()), a.cmp(&b));
+        }
+
+        #[test]
+        fn bytes_of_another_length_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            prop_assert_eq!(SegmentOrder::from_bytes(&bytes).is_some(), bytes.len() == SegmentOrder::BYTES);
+        }
+    }
+}

@@ -9,7 +9,8 @@ fn id(name: &str, labels: &[(&str, &str)]) -> SeriesId {
 /// These ids are stored in every installation: a change here loses data.
 #[test]
 fn golden_vectors() {
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: &[Case<'_>] = &[
         ("up", &[], "dd298ff33252f1642d06800538d394c2"),
         ("cpu.load", &[("host", "web-01")], "28d4a3709df9e7568ff7adbf0ce30ff0"),
         (
