@@ -10,6 +10,7 @@
 )]
 
 pub mod memory;
+pub mod segment;
 pub mod select;
 pub mod sequence;
 pub mod store;
