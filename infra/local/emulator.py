@@ -51,6 +51,7 @@ class Emulator:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.folder / "ministack.log"
         self._pid_file = self.folder / "ministack.pid"
+        self._process = None  # when it is our own child
 
     def pid(self):
         """The process id when it is alive and really is the one that this folder started."""
@@ -84,13 +85,13 @@ class Emulator:
         for name in ("state", "s3", "tmp"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         with open(self.log, "wb") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, str(LAUNCHER), str(self.folder)],
                 cwd=self.folder, env=self._environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )
-        self._pid_file.write_text(str(process.pid))
-        self._wait_until_healthy(process)
+        self._pid_file.write_text(str(self._process.pid))
+        self._wait_until_healthy()
         return True
 
     def _environment(self):
@@ -112,10 +113,10 @@ class Emulator:
             "PYTHONNOUSERSITE": "1",
         }
 
-    def _wait_until_healthy(self, process=None):
+    def _wait_until_healthy(self):
         deadline = time.monotonic() + HEALTHY_WITHIN_SECONDS
         while not self.healthy():
-            if process is not None and process.poll() is not None:
+            if self._process is not None and self._process.poll() is not None:
                 raise EmulatorError(f"MiniStack ended while starting:\n{self._tail()}")
             if time.monotonic() > deadline:
                 raise EmulatorError(f"MiniStack does not answer at {self.url}; see {self.log}")
@@ -130,18 +131,13 @@ class Emulator:
         if pid:
             os.kill(pid, signal.SIGTERM)
             deadline = time.monotonic() + 15
-            while self.pid() and not self._reaped(pid):
+            while self.pid():
+                if self._process is not None and self._process.poll() is not None:
+                    break  # an ended child keeps its process id until it is collected, which poll() does
                 if time.monotonic() > deadline:
                     os.killpg(pid, signal.SIGKILL)  # its own session: it and the functions that it started
                     break
                 time.sleep(0.05)
         self._pid_file.unlink(missing_ok=True)
+        self._process = None
         return pid is not None
-
-    @staticmethod
-    def _reaped(pid):
-        """Collects our own ended child, which would otherwise keep its process id."""
-        try:
-            return os.waitpid(pid, os.WNOHANG)[0] == pid
-        except ChildProcessError:
-            return False

@@ -15,7 +15,8 @@ import time
 from ministack.core import lambda_runtime
 from ministack.core.arn import parse_arn
 from ministack.core.responses import _request_account_id, _request_region, new_uuid
-from ministack.services import apigateway, kinesis, lambda_svc, sns, sqs
+from ministack.services import apigateway, dynamodb, kinesis, lambda_svc, sns, sqs
+from ministack.services.cloudformation import provisioners
 
 # Lambda hands a function at most this much of a stream at once, as base64 in the event.
 MAX_EVENT_BYTES = 6 * 1024 * 1024
@@ -72,6 +73,55 @@ def fix_sns_to_lambda():
         lambda_svc.invoke_async_with_retry(execution, {"Records": [record]})
 
     sns._deliver_to_lambda = deliver
+
+
+def _after_provisioning(resource_type, amend):
+    """Calls `amend(physical id, properties)` after CloudFormation has created or updated a resource of the type."""
+    handlers = provisioners._RESOURCE_HANDLERS[resource_type]
+    create, update = handlers["create"], handlers["update"]
+
+    def amended_create(logical_id, properties, *rest):
+        result = create(logical_id, properties, *rest)
+        amend(result[0], properties)
+        return result
+
+    def amended_update(physical_id, old, new, *rest, **named):
+        result = update(physical_id, old, new, *rest, **named)
+        amend(result[0], new)
+        return result
+
+    handlers["create"], handlers["update"] = amended_create, amended_update
+
+
+def fix_mapping_numbers():
+    """CloudFormation hands parameters over as text. One mapping with MaximumConcurrency "5" stopped every SQS mapping."""
+
+    def typed(value):
+        if isinstance(value, dict):
+            return {key: typed(each) for key, each in value.items()}
+        if isinstance(value, str) and value.lstrip("-").isdigit():
+            return int(value)
+        return value == "true" if value in ("true", "false") else value
+
+    def amend(mapping_id, _):
+        mapping = lambda_svc._esms.get(mapping_id)
+        for key in list(mapping or ()):
+            if key.startswith(("Maximum", "Bisect", "Batch", "Scaling", "Parallel", "Enabled")):
+                mapping[key] = typed(mapping[key])
+
+    _after_provisioning("AWS::Lambda::EventSourceMapping", amend)
+
+
+def fix_time_to_live():
+    """CloudFormation ignored TimeToLiveSpecification of a table."""
+
+    def amend(table, properties):
+        specification = properties.get("TimeToLiveSpecification")
+        if specification:
+            enabled = str(specification.get("Enabled")).lower() == "true"
+            dynamodb._update_ttl({"TableName": table, "TimeToLiveSpecification": {**specification, "Enabled": enabled}})
+
+    _after_provisioning("AWS::DynamoDB::Table", amend)
 
 
 def fix_kinesis_retention():
@@ -333,6 +383,8 @@ def apply_fixes():
     fix_cors()
     fix_compressed_bodies()
     fix_sns_to_lambda()
+    fix_mapping_numbers()
+    fix_time_to_live()
     fix_kinesis_retention()
     fix_kinesis_mappings()
 

@@ -1,0 +1,333 @@
+"""One test per fix of ministack_launcher.py, against an instance of its own on a free port.
+
+    .tools/bin/python infra/local/test_launcher.py
+"""
+
+import base64
+import gzip
+import io
+import json
+import pathlib
+import socket
+import statistics
+import sys
+import tempfile
+import time
+import unittest
+import urllib.request
+import zipfile
+
+import boto3
+from botocore.config import Config
+
+from emulator import REGION, Emulator
+
+ROLE = "arn:aws:iam::000000000000:role/any"
+API_ID = "a0000002"
+
+# A function in a few lines: it writes down what it was given and answers as its MODE says.
+BOOTSTRAP = """#!{python}
+import base64, json, os, time, urllib.request
+runtime = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
+mode, journal = os.environ["MODE"], os.environ["JOURNAL"]
+
+def handle(event):
+    if "Records" in event and "kinesis" in event["Records"][0]:
+        data = [base64.b64decode(each["kinesis"]["data"]).decode()[:20] for each in event["Records"]]
+        first = not os.path.exists(journal)
+        with open(journal, "a") as out:
+            out.write(json.dumps({{"at": time.time(), "data": data}}) + "\\n")
+        if mode == "slow":
+            time.sleep(1.0)
+        if mode == "fail-on-poison" and "poison" in data:
+            raise ValueError("poison")
+        if mode == "partial" and first:
+            return {{"batchItemFailures": [{{"itemIdentifier": event["Records"][2]["kinesis"]["sequenceNumber"]}}]}}
+        return {{"batchItemFailures": []}}
+    with open(journal, "a") as out:
+        out.write(json.dumps({{"at": time.time(), "event": event}}) + "\\n")
+    if mode == "fail-first" and len(open(journal).readlines()) == 1:
+        raise ValueError("the first time")
+    echo = {{"base64": event.get("isBase64Encoded"), "body": event.get("body")}}
+    return {{"statusCode": 200, "body": json.dumps(echo)}}
+
+while True:
+    with urllib.request.urlopen(runtime + "next") as answer:
+        request, event = answer.headers["Lambda-Runtime-Aws-Request-Id"], json.load(answer)
+    try:
+        path, result = "/response", handle(event)
+    except Exception as error:
+        path, result = "/error", {{"errorType": "Error", "errorMessage": str(error)}}
+    urllib.request.urlopen(urllib.request.Request(runtime + request + path, data=json.dumps(result).encode()))
+"""
+
+TEMPLATE = {
+    "Parameters": {"Concurrency": {"Type": "Number", "Default": 3}},
+    "Resources": {
+        "Api": {
+            "Type": "AWS::ApiGatewayV2::Api",
+            "Properties": {
+                "Name": "test", "ProtocolType": "HTTP", "Tags": {"ms-custom-id": API_ID},
+                "CorsConfiguration": {"AllowOrigins": ["*"], "AllowMethods": ["POST"], "MaxAge": 60},
+            },
+        },
+        "Stage": {
+            "Type": "AWS::ApiGatewayV2::Stage",
+            "Properties": {"ApiId": {"Ref": "Api"}, "StageName": "$default", "AutoDeploy": True},
+        },
+        "Integration": {
+            "Type": "AWS::ApiGatewayV2::Integration",
+            "Properties": {
+                "ApiId": {"Ref": "Api"}, "IntegrationType": "AWS_PROXY", "PayloadFormatVersion": "2.0",
+                "IntegrationUri": f"arn:aws:lambda:{REGION}:000000000000:function:echo",
+            },
+        },
+        "Route": {
+            "Type": "AWS::ApiGatewayV2::Route",
+            "Properties": {
+                "ApiId": {"Ref": "Api"}, "RouteKey": "POST /echo", "Target": {"Fn::Sub": "integrations/${Integration}"},
+            },
+        },
+        "Table": {
+            "Type": "AWS::DynamoDB::Table",
+            "Properties": {
+                "TableName": "with-ttl", "BillingMode": "PAY_PER_REQUEST",
+                "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+                "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+                "TimeToLiveSpecification": {"AttributeName": "expires_at", "Enabled": True},
+            },
+        },
+        "Queue": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "mapped"}},
+        "Mapping": {
+            "Type": "AWS::Lambda::EventSourceMapping",
+            "Properties": {
+                "FunctionName": "queue-reader", "EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]},
+                "ScalingConfig": {"MaximumConcurrency": {"Ref": "Concurrency"}},
+            },
+        },
+    },
+}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def eventually(condition, seconds=15):
+    """Polls until the condition gives something true, and returns that."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s")
+        time.sleep(0.02)
+    return value
+
+
+class LauncherTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.temporary.name)
+        cls.emulator = Emulator(cls.folder, free_port())
+        cls.addClassCleanup(cls.temporary.cleanup)
+        cls.emulator.start()
+        cls.addClassCleanup(cls.emulator.stop)
+        cls.functions = cls.client("lambda")
+        cls.kinesis = cls.client("kinesis")
+        cls.make_function("echo", "echo")
+        cls.make_function("queue-reader", "echo")
+        formation = cls.client("cloudformation")
+        formation.create_stack(StackName="test", TemplateBody=json.dumps(TEMPLATE))
+        formation.get_waiter("stack_create_complete").wait(StackName="test", WaiterConfig={"Delay": 1})
+
+    @classmethod
+    def client(cls, service):
+        return boto3.client(
+            service, endpoint_url=cls.emulator.url, region_name=REGION, aws_access_key_id="test",
+            aws_secret_access_key="test", config=Config(retries={"max_attempts": 1}),
+        )
+
+    @classmethod
+    def make_function(cls, name, mode):
+        code = io.BytesIO()
+        with zipfile.ZipFile(code, "w") as archive:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, BOOTSTRAP.format(python=sys.executable))
+        cls.functions.create_function(
+            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role=ROLE, Timeout=10,
+            Code={"ZipFile": code.getvalue()},
+            Environment={"Variables": {"MODE": mode, "JOURNAL": str(cls.folder / f"{name}.journal")}},
+        )
+
+    def journal(self, name):
+        path = self.folder / f"{name}.journal"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def stream_into(self, name, mode, records, shards=1, **mapping):
+        """A stream with these (shard, data) records, read by a function of that mode. Returns the dead-letter queue's URL."""
+        self.kinesis.create_stream(StreamName=name, ShardCount=shards)
+        self.kinesis.get_waiter("stream_exists").wait(StreamName=name)
+        self.make_function(name, mode)
+        description = self.kinesis.describe_stream(StreamName=name)["StreamDescription"]
+        starts = [shard["HashKeyRange"]["StartingHashKey"] for shard in description["Shards"]]
+        for shard, data in records:
+            self.kinesis.put_record(StreamName=name, PartitionKey="k", ExplicitHashKey=starts[shard], Data=data)
+        queue = self.client("sqs").create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+        self.functions.create_event_source_mapping(
+            FunctionName=name, EventSourceArn=description["StreamARN"], StartingPosition="TRIM_HORIZON",
+            FunctionResponseTypes=["ReportBatchItemFailures"],
+            DestinationConfig={"OnFailure": {"Destination": f"arn:aws:sqs:{REGION}:000000000000:{name}-dead"}}, **mapping,
+        )
+        return queue
+
+    def delivered(self, name):
+        return [each for call in self.journal(name) for each in call["data"]]
+
+    def dead_letter(self, queue):
+        def received():
+            return self.client("sqs").receive_message(QueueUrl=queue).get("Messages")
+
+        return json.loads(eventually(received)[0]["Body"])
+
+    # ------------------------------------------------------------ one per fix
+
+    def test_a_warm_invocation_does_not_wait_for_acks_or_log_lines(self):
+        def invoke():
+            started = time.monotonic()
+            self.functions.invoke(FunctionName="echo", Payload=b"{}")
+            return time.monotonic() - started
+
+        invoke()
+        self.assertLess(statistics.median(invoke() for _ in range(15)), 0.05)
+
+    def test_a_preflight_is_answered_with_the_cors_rules_of_the_template(self):
+        request = urllib.request.Request(
+            f"{self.emulator.url}/_aws/execute-api/{API_ID}/echo", method="OPTIONS",
+            headers={"Origin": "http://console.example", "Access-Control-Request-Method": "POST"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            self.assertEqual(answer.status, 204)
+            self.assertEqual(answer.headers["Access-Control-Allow-Origin"], "*")
+            self.assertEqual(answer.headers["Access-Control-Allow-Methods"], "POST")
+
+    def test_a_compressed_json_body_arrives_as_the_bytes_that_were_sent(self):
+        body = gzip.compress(b'{"name":"cpu"}')
+        request = urllib.request.Request(
+            f"{self.emulator.url}/_aws/execute-api/{API_ID}/echo", data=body,
+            headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            echo = json.load(answer)
+        self.assertTrue(echo["base64"])
+        self.assertEqual(echo["body"].encode(), base64.b64encode(body))
+
+    def test_a_function_that_fails_on_an_sns_message_gets_it_again(self):
+        self.make_function("sns-reader", "fail-first")
+        sns = self.client("sns")
+        topic = sns.create_topic(Name="retried")["TopicArn"]
+        endpoint = f"arn:aws:lambda:{REGION}:000000000000:function:sns-reader"
+        sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=endpoint)
+        sns.publish(TopicArn=topic, Message="hello")
+        eventually(lambda: len(self.journal("sns-reader")) == 2, seconds=20)
+
+    def test_a_queue_is_served_whose_mapping_took_its_concurrency_from_a_parameter(self):
+        sqs = self.client("sqs")
+        sqs.send_message(QueueUrl=sqs.get_queue_url(QueueName="mapped")["QueueUrl"], MessageBody="hello")
+        eventually(lambda: self.journal("queue-reader"))
+
+    def test_time_to_live_of_the_template_is_in_force(self):
+        described = self.client("dynamodb").describe_time_to_live(TableName="with-ttl")["TimeToLiveDescription"]
+        self.assertEqual(described, {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"})
+
+    def test_a_partial_failure_is_delivered_again_from_the_first_failed_record(self):
+        self.stream_into("partial", "partial", [(0, f"r{i}") for i in range(5)])
+        eventually(lambda: len(self.journal("partial")) == 2)
+        self.assertEqual([call["data"] for call in self.journal("partial")], [["r0", "r1", "r2", "r3", "r4"], ["r2", "r3", "r4"]])
+
+    def test_bisecting_isolates_a_poison_record_and_sends_it_to_on_failure(self):
+        records = [(0, "a"), (0, "b"), (0, "poison"), (0, "c")]
+        queue = self.stream_into(
+            "bisected", "fail-on-poison", records, BisectBatchOnFunctionError=True, MaximumRetryAttempts=1
+        )
+        letter = self.dead_letter(queue)
+        self.assertEqual(letter["requestContext"]["condition"], "RetryAttemptsExhausted")
+        self.assertEqual(letter["KinesisBatchInfo"]["batchSize"], 1)
+        eventually(lambda: "c" in [each for call in self.journal("bisected")[-1:] for each in call["data"]])
+        good = [call["data"] for call in self.journal("bisected") if "poison" not in call["data"]]
+        self.assertEqual([each for data in good for each in data], ["a", "b", "c"])
+
+    def test_without_a_limit_a_failing_batch_is_tried_again_and_nothing_overtakes_it(self):
+        self.stream_into("endless", "fail-on-poison", [(0, "poison"), (0, "later")], BatchSize=1)
+        eventually(lambda: len(self.journal("endless")) >= 3)
+        self.assertEqual(set(self.delivered("endless")), {"poison"})
+
+    def test_a_record_past_its_age_limit_goes_to_on_failure(self):
+        queue = self.stream_into("aged", "fail-on-poison", [(0, "poison")], MaximumRecordAgeInSeconds=60)
+        uuid = self.functions.list_event_source_mappings(FunctionName="aged")["EventSourceMappings"][0]["UUID"]
+        self.functions.update_event_source_mapping(UUID=uuid, MaximumRecordAgeInSeconds=1)
+        self.assertEqual(self.dead_letter(queue)["requestContext"]["condition"], "MaxRecordAgeExceeded")
+
+    def test_the_batching_window_gathers_records_and_ends_on_time(self):
+        self.stream_into("window", "ok", [], MaximumBatchingWindowInSeconds=2)
+        put_at = time.time()
+        for index in range(4):
+            self.kinesis.put_record(StreamName="window", PartitionKey="k", Data=f"r{index}")
+            time.sleep(0.2)
+        eventually(lambda: self.journal("window"))
+        self.assertEqual(self.journal("window")[0]["data"], ["r0", "r1", "r2", "r3"])
+        self.assertAlmostEqual(self.journal("window")[0]["at"] - put_at, 2.0, delta=0.9)
+
+    def test_shards_are_read_side_by_side_and_each_in_order(self):
+        records = [(shard, f"{shard}-{i}") for i in range(2) for shard in range(3)]
+        self.stream_into("side", "slow", records, shards=3, BatchSize=1)
+        eventually(lambda: len(self.delivered("side")) == 6)
+        calls = self.journal("side")
+        self.assertLess(calls[2]["at"] - calls[0]["at"], 0.9, "the first three overlap")
+        for shard in "012":
+            self.assertEqual([d for d in self.delivered("side") if d[0] == shard], [f"{shard}-0", f"{shard}-1"])
+
+    def test_a_batch_ends_where_an_event_is_full(self):
+        records = [(0, f"r{i:<19}" + "x" * 900_000) for i in range(8)]
+        self.stream_into("full", "ok", records)
+        eventually(lambda: len(self.delivered("full")) == 8)
+        self.assertEqual([len(call["data"]) for call in self.journal("full")], [5, 3])
+
+    def test_retention_leaves_the_records_alone_until_one_expires_and_mappings_keep_their_place(self):
+        import ministack_launcher as launcher
+
+        launcher.fix_kinesis_retention()
+        old, new = {"ApproximateArrivalTimestamp": 0.0}, {"ApproximateArrivalTimestamp": time.time()}
+        kept, expiring = [new, new], [old, old, new, new]
+        stream = {
+            "StreamARN": "arn:aws:kinesis:x:0:stream/s", "RetentionPeriodHours": 24,
+            "shards": {"kept": {"records": kept}},
+        }
+        launcher.kinesis._expire_records(stream)
+        self.assertIs(stream["shards"]["kept"]["records"], kept, "the list was rebuilt although nothing expired")
+
+        stream["shards"]["expiring"] = {"records": expiring}
+        launcher.lambda_svc._esms["m"] = {"UUID": "m", "EventSourceArn": stream["StreamARN"]}
+        launcher.lambda_svc._kinesis_positions["m"] = {"kept": 1, "expiring": 3}
+        launcher.kinesis._expire_records(stream)
+        self.assertEqual(stream["shards"]["expiring"]["records"], [new, new])
+        self.assertEqual(launcher.lambda_svc._kinesis_positions["m"], {"kept": 1, "expiring": 1})
+
+    def test_what_was_deployed_is_there_again_after_a_restart(self):
+        with tempfile.TemporaryDirectory() as folder:
+            emulator = Emulator(folder, free_port())
+            self.assertTrue(emulator.start())
+            self.assertFalse(emulator.start(), "started twice")
+            queue = {"endpoint_url": emulator.url, "region_name": REGION, "aws_access_key_id": "t", "aws_secret_access_key": "t"}
+            boto3.client("sqs", **queue).create_queue(QueueName="kept")
+            self.assertTrue(emulator.stop())
+            self.assertFalse(emulator.stop(), "stopped twice")
+            emulator.start()
+            self.assertIn("kept", str(boto3.client("sqs", **queue).list_queues()))
+            emulator.stop()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
