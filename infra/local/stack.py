@@ -18,7 +18,8 @@ import sys
 import time
 import tomllib
 
-from emulator import REGION, Emulator, EmulatorError, aws_environment
+from emulator import REGION, Emulator, aws_environment
+from process import StackError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools" / "bin"
@@ -60,7 +61,7 @@ def run(command, environment, quiet_log=None):
             )
     if ended.returncode != 0:
         shown = "" if quiet_log is None else "\n" + quiet_log.read_text(errors="replace")
-        raise EmulatorError(f"failed: {shlex.join(map(str, command))}{shown}")
+        raise StackError(f"failed: {shlex.join(map(str, command))}{shown}")
 
 
 def host_target():
@@ -131,7 +132,7 @@ def up(emulator):
 
     outputs = deployed_outputs(emulator)
     if outputs is None:
-        raise EmulatorError(f"the stack is not there after its deployment; see {emulator.folder / 'sam-deploy.log'}")
+        raise StackError(f"the stack is not there after its deployment; see {emulator.folder / 'sam-deploy.log'}")
     path = write_env(emulator, outputs)
     say(f"up after {time.monotonic() - started:.0f} s")
     say(f"API at {api_url(emulator)}")
@@ -178,7 +179,7 @@ def main():
     folder = pathlib.Path(os.environ.get("TIDEMARK_LOCAL_DIR", ROOT / ".local"))
     try:
         return commands[sys.argv[1]](Emulator(folder, os.environ.get("TIDEMARK_PORT", 4566)))
-    except EmulatorError as error:
+    except StackError as error:
         print(f"stack: ERROR: {error}", file=sys.stderr)
         return 1
 
