@@ -87,3 +87,13 @@ pub const MAX_SEGMENT_ITEM_BYTES: usize = 380_000;
 
 /// The most buckets. Each open window of each bucket is one DynamoDB partition key to read.
 pub const MAX_BUCKETS: u16 = 4_096;
+
+/// The most series in one segment: decoding takes some 40 bytes of memory for each.
+pub const MAX_SEGMENT_SERIES: usize = 100_000;
+
+/// The most samples in one segment. A constant series takes a few bytes however many samples it has, so that the size of an
+/// item alone would not bound the work of reading it.
+pub const MAX_SEGMENT_SAMPLES: usize = 1_000_000;
+
+/// The largest segment after decompression, in bytes: 380 KB unpack to more only when they were made to.
+pub const MAX_DECOMPRESSED_SEGMENT_BYTES: usize = 8_000_000;
