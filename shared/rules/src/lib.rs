@@ -1,1 +1,29 @@
-//! 
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a failed test may panic"
+    )
+)]
+
+pub mod condition;
+pub mod decide;
+pub mod event;
+pub mod instance;
+pub mod manage;
+pub mod memory;
+pub mod rule;
+pub mod store;
+pub mod template;
+pub mod tick;
+pub mod vector;
+
+pub use condition::Condition;
+pub use event::{Publish, PublishError, TransitionEvent};
+pub use instance::{Instance, InstanceState, Transition, TransitionKind, TransitionReason};
+pub use memory::MemoryAlertStore;
+pub use rule::{InvalidField, Rule, RuleSnapshot, Severity};
+pub use store::AlertStore;

@@ -1,0 +1,107 @@
+//! What is published when an alert fires or resolves. A subscriber needs nothing else to deliver it.
+
+use crate::instance::{TransitionKind, TransitionReason, transition_id};
+use crate::rule::RuleSnapshot;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use tidemark_model::{Labels, Timestamp, value};
+
+/// One transition, as JSON on the topic. An event may be published more than once; its id stays the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionEvent {
+    /// The version of this form: [`Self::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// See [`transition_id`].
+    pub id: String,
+    /// The instance that changed.
+    pub instance_id: String,
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// What happened.
+    pub kind: TransitionKind,
+    /// Why.
+    pub reason: TransitionReason,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Since when the condition held.
+    pub pending_since: Option<Timestamp>,
+    /// Since when the incident fires or fired.
+    pub firing_since: Timestamp,
+    /// When it was resolved; only in a resolve.
+    pub resolved_at: Option<Timestamp>,
+    /// The value that decided it.
+    #[serde(with = "value")]
+    pub value: f64,
+    /// The labels of the series or group.
+    pub labels: Labels,
+    /// The rendered annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// The rule as it was when the incident began to fire.
+    pub rule: RuleSnapshot,
+}
+
+/// Why a text is no event.
+#[derive(Debug, thiserror::Error)]
+pub enum EventError {
+    /// Not the JSON of an event.
+    #[error("the message is not a transition event")]
+    NotAnEvent(#[source] serde_json::Error),
+    /// Written by a newer version of Tidemark.
+    #[error(
+        "the event has schema version {found}; this version reads {}",
+        TransitionEvent::SCHEMA_VERSION
+    )]
+    UnknownVersion {
+        /// What it says.
+        found: u32,
+    },
+}
+
+impl TransitionEvent {
+    /// The version that is written, and the only one that is read.
+    pub const SCHEMA_VERSION: u32 = 1;
+
+    /// Reads an event from a message.
+    ///
+    /// # Errors
+    /// When it is not one, or one of another version.
+    pub fn from_json(text: &str) -> Result<Self, EventError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: u32,
+        }
+        let Version { schema_version } = serde_json::from_str(text).map_err(EventError::NotAnEvent)?;
+        if schema_version != Self::SCHEMA_VERSION {
+            return Err(EventError::UnknownVersion { found: schema_version });
+        }
+        serde_json::from_str(text).map_err(EventError::NotAnEvent)
+    }
+
+    /// The id of the firing of the same incident: of this event, or of the one that this event resolves.
+    #[must_use]
+    pub fn firing_id(&self) -> String {
+        transition_id(&self.instance_id, self.firing_since, TransitionKind::Firing)
+    }
+
+    /// The id of the resolve of the same incident.
+    #[must_use]
+    pub fn resolved_id(&self) -> String {
+        transition_id(&self.instance_id, self.firing_since, TransitionKind::Resolved)
+    }
+}
+
+/// An event was not published; it stays in its outbox and the next tick tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("the event was not published: {reason}")]
+pub struct PublishError {
+    /// What the topic said, for the log.
+    pub reason: String,
+}
+
+/// Where transitions are published.
+pub trait Publish: Send + Sync {
+    /// Publishes the events, as many as possible, in any order, and answers for each one in the order given; the answer has as many entries
+    /// as there are events. `Ok` means that the topic has durably taken the event. An implementation splits into as many
+    /// calls as its topic needs and retries only what failed. Publishing an event twice is harmless.
+    fn publish(&self, events: &[TransitionEvent]) -> impl Future<Output = Vec<Result<(), PublishError>>> + Send;
+}

@@ -1,0 +1,159 @@
+//! Reading the fields of a JSON body one by one, so that every error names its field.
+
+use super::InvalidField;
+use crate::condition::Condition;
+use serde_json::{Map, Value};
+use tidemark_model::{limits, value};
+
+/// A value and the path that leads to it.
+pub(crate) struct Field<'a> {
+    pub(crate) path: String,
+    pub(crate) value: &'a Value,
+}
+
+impl Field<'_> {
+    /// The error that this field is wrong.
+    pub(crate) fn invalid(&self, reason: impl Into<String>) -> InvalidField {
+        invalid(self.path.clone(), reason)
+    }
+}
+
+/// The error that a field is wrong.
+pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> InvalidField {
+    InvalidField {
+        field: field.into(),
+        reason: reason.into(),
+    }
+}
+
+/// The body as an object.
+pub(crate) fn object(body: &Value) -> Result<&Map<String, Value>, InvalidField> {
+    body.as_object()
+        .ok_or_else(|| invalid("", "the body must be a JSON object"))
+}
+
+/// A field that must be there; `null` is the same as nothing.
+pub(crate) fn required<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Field<'a>, InvalidField> {
+    optional(object, name).ok_or_else(|| invalid(name, "is required"))
+}
+
+/// A field that may be there; `null` is the same as nothing.
+pub(crate) fn optional<'a>(object: &'a Map<String, Value>, name: &str) -> Option<Field<'a>> {
+    let value = object.get(name).filter(|value| !value.is_null())?;
+    Some(Field {
+        path: name.to_owned(),
+        value,
+    })
+}
+
+/// A text that is not empty and at most so many bytes long.
+pub(crate) fn text(field: Field<'_>, max_bytes: usize) -> Result<String, InvalidField> {
+    let text = field.value.as_str().ok_or_else(|| field.invalid("must be a string"))?;
+    if text.is_empty() {
+        return Err(field.invalid("must not be empty"));
+    }
+    if text.len() > max_bytes {
+        return Err(field.invalid(format!("has {} bytes; at most {max_bytes} are allowed", text.len())));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a metric.
+pub(crate) fn metric_name(field: Field<'_>) -> Result<String, InvalidField> {
+    text(field, limits::MAX_METRIC_NAME_BYTES)
+}
+
+/// A condition.
+pub(crate) fn condition(field: Field<'_>) -> Result<Condition, InvalidField> {
+    let text = field.value.as_str().unwrap_or_default();
+    text.parse()
+        .map_err(|error: crate::condition::UnknownCondition| field.invalid(error.to_string()))
+}
+
+/// A number: JSON has no infinite ones.
+pub(crate) fn finite(field: Field<'_>) -> Result<f64, InvalidField> {
+    let number = field.value.as_f64().filter(|number| number.is_finite());
+    number.ok_or_else(|| field.invalid("must be a number"))
+}
+
+/// A number, or one of the strings for what JSON has no number for.
+pub(crate) fn sample_value(field: Field<'_>) -> Result<f64, InvalidField> {
+    let read = match field.value {
+        Value::String(name) => value::parse_string(name),
+        other => other.as_f64().ok_or(value::ValueError::NotANumber),
+    };
+    read.map_err(|error| field.invalid(error.to_string()))
+}
+
+/// A whole number of seconds in a range.
+pub(crate) fn seconds(field: Field<'_>, min: u64, max: u64) -> Result<u64, InvalidField> {
+    // Some writers have only floats: 60.0 is 60. Below 2^53 the conversion is exact.
+    let whole = |number: f64| (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64);
+    let number = field.value.as_u64().or_else(|| field.value.as_f64().and_then(whole));
+    number
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| field.invalid(format!("must be a whole number of seconds from {min} to {max}")))
+}
+
+/// True or false.
+pub(crate) fn boolean(field: Field<'_>) -> Result<bool, InvalidField> {
+    field
+        .value
+        .as_bool()
+        .ok_or_else(|| field.invalid("must be true or false"))
+}
+
+/// A list of texts without repetitions, in the order given. With `commas` also one text, as in a query string.
+pub(crate) fn texts(
+    field: Field<'_>,
+    max_count: usize,
+    max_bytes: usize,
+    commas: bool,
+) -> Result<Vec<String>, InvalidField> {
+    let mut texts = Vec::new();
+    match field.value {
+        Value::String(joined) if commas => {
+            let split = joined.split(',').map(str::trim).filter(|text| !text.is_empty());
+            texts.extend(split.map(str::to_owned));
+        }
+        Value::Array(values) => {
+            for (index, value) in values.iter().enumerate() {
+                let path = format!("{}[{index}]", field.path);
+                texts.push(text(Field { path, value }, max_bytes)?);
+            }
+        }
+        _ => return Err(field.invalid("must be a list of strings")),
+    }
+    if texts.len() > max_count {
+        return Err(field.invalid(format!("has {} entries; at most {max_count} are allowed", texts.len())));
+    }
+    let mut unique: Vec<String> = Vec::with_capacity(texts.len());
+    for text in texts {
+        if text.len() > max_bytes {
+            return Err(field.invalid(format!(
+                "has an entry of {} bytes; at most {max_bytes} are allowed",
+                text.len()
+            )));
+        }
+        if !unique.contains(&text) {
+            unique.push(text);
+        }
+    }
+    Ok(unique)
+}
+
+/// An object of texts.
+pub(crate) fn text_map(field: Field<'_>) -> Result<Vec<(String, String)>, InvalidField> {
+    let object = field
+        .value
+        .as_object()
+        .ok_or_else(|| field.invalid("must be an object of strings"))?;
+    let mut pairs = Vec::with_capacity(object.len());
+    for (name, value) in object {
+        let text = value
+            .as_str()
+            .ok_or_else(|| invalid(format!("{}.{name}", field.path), "must be a string"))?;
+        pairs.push((name.clone(), text.to_owned()));
+    }
+    Ok(pairs)
+}

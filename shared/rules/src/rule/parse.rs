@@ -1,0 +1,207 @@
+//! From a request's JSON to a rule that is valid as a whole.
+
+use super::fields::{self, Field, invalid};
+use super::{
+    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_CHANNEL_BYTES, MAX_WEBHOOK_URL_BYTES, RuleSpec,
+    Severity, WEBHOOK_CHANNEL,
+};
+use crate::template;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use tidemark_model::{LabelFilter, Labels, limits};
+use tidemark_tsdb::aggregate::Aggregation;
+use url::Url;
+
+impl RuleSpec {
+    /// Reads a whole rule, for POST and PUT. `name`, `metric_name`, `condition` and `threshold` are required; severity is
+    /// `warning`, `enabled` true, the duration 0 and the window 300 s where they are not given; a rule with a `webhook_url`
+    /// and no channels has the channel `webhook`. Unknown fields, and those that only the server writes, are ignored.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn parse(body: &Value) -> Result<Self, InvalidField> {
+        let object = fields::object(body)?;
+        let webhook_url = fields::optional(object, "webhook_url").map(webhook_url).transpose()?;
+        let aggregation = fields::optional(object, "aggregation").map(aggregation).transpose()?;
+        let spec = Self {
+            name: fields::required(object, "name").and_then(name)?,
+            metric_name: fields::required(object, "metric_name").and_then(fields::metric_name)?,
+            labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), filter)?,
+            aggregation,
+            group_by: fields::optional(object, "group_by").map_or_else(|| Ok(Vec::new()), group_by)?,
+            condition: fields::required(object, "condition").and_then(fields::condition)?,
+            threshold: fields::required(object, "threshold").and_then(fields::finite)?,
+            duration_seconds: seconds(object, "duration_seconds", 0, 0)?,
+            window_seconds: seconds(object, "window_seconds", 1, DEFAULT_WINDOW_SECONDS)?,
+            severity: fields::optional(object, "severity").map_or(Ok(Severity::Warning), severity)?,
+            notification_channels: channels(object, webhook_url.is_some())?,
+            webhook_url,
+            annotations: fields::optional(object, "annotations").map_or_else(|| Ok(BTreeMap::new()), annotations)?,
+            enabled: fields::optional(object, "enabled").map_or(Ok(true), fields::boolean)?,
+        };
+        if spec.aggregation.is_none() && !spec.group_by.is_empty() {
+            return Err(invalid("group_by", "needs an aggregation"));
+        }
+        if spec.webhook_url.is_none() && spec.notification_channels.iter().any(|name| name == WEBHOOK_CHANNEL) {
+            return Err(invalid(
+                "webhook_url",
+                "is required by the notification channel `webhook`",
+            ));
+        }
+        Ok(spec)
+    }
+
+    /// Applies a JSON merge patch (RFC 7396) to this rule: a field of the patch replaces, `null` takes back to the default,
+    /// objects are merged. The result is checked as a whole.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong in the result.
+    pub fn patched(&self, patch: &Value) -> Result<Self, InvalidField> {
+        fields::object(patch)?;
+        let mut whole = serde_json::to_value(self).map_err(|error| invalid("", error.to_string()))?;
+        merge(&mut whole, patch);
+        Self::parse(&whole)
+    }
+}
+
+/// RFC 7396, section 2.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn name(field: Field<'_>) -> Result<String, InvalidField> {
+    let path = field.path.clone();
+    let name = fields::text(field, limits::MAX_RULE_NAME_BYTES)?;
+    if name.trim() != name || name.chars().any(char::is_control) {
+        return Err(invalid(
+            path,
+            "must not begin or end with a space or hold control characters",
+        ));
+    }
+    Ok(name)
+}
+
+fn filter(field: Field<'_>) -> Result<LabelFilter, InvalidField> {
+    let path = field.path.clone();
+    let pairs = fields::text_map(field)?;
+    if pairs.len() > limits::MAX_LABELS_PER_SERIES {
+        let limit = limits::MAX_LABELS_PER_SERIES;
+        return Err(invalid(
+            path,
+            format!("has {} labels; at most {limit} are allowed", pairs.len()),
+        ));
+    }
+    for (name, value) in &pairs {
+        if name.is_empty() {
+            return Err(invalid(path, "has a label with an empty name"));
+        }
+        let too_long = name.len() > limits::MAX_LABEL_NAME_BYTES || value.len() > limits::MAX_LABEL_VALUE_BYTES;
+        if too_long {
+            let reason = format!(
+                "is too long: a name has at most {} bytes, a value {}",
+                limits::MAX_LABEL_NAME_BYTES,
+                limits::MAX_LABEL_VALUE_BYTES
+            );
+            return Err(invalid(format!("{path}.{name}"), reason));
+        }
+    }
+    let labels = Labels::from_pairs(pairs).map_err(|error| invalid(path, error.to_string()))?;
+    Ok(LabelFilter(labels))
+}
+
+fn aggregation(field: Field<'_>) -> Result<Aggregation, InvalidField> {
+    let text = field.value.as_str().unwrap_or_default();
+    text.parse()
+        .map_err(|error: tidemark_tsdb::aggregate::UnknownAggregation| field.invalid(error.to_string()))
+}
+
+fn group_by(field: Field<'_>) -> Result<Vec<String>, InvalidField> {
+    fields::texts(field, limits::MAX_LABELS_PER_SERIES, limits::MAX_LABEL_NAME_BYTES, true)
+}
+
+fn seconds(object: &Map<String, Value>, name: &str, min: u64, default: u64) -> Result<u64, InvalidField> {
+    fields::optional(object, name).map_or(Ok(default), |field| {
+        fields::seconds(field, min, limits::MAX_RULE_SECONDS)
+    })
+}
+
+fn severity(field: Field<'_>) -> Result<Severity, InvalidField> {
+    match field.value.as_str() {
+        Some("info") => Ok(Severity::Info),
+        Some("warning") => Ok(Severity::Warning),
+        Some("critical") => Ok(Severity::Critical),
+        _ => Err(field.invalid("must be one of info, warning, critical")),
+    }
+}
+
+fn channels(object: &Map<String, Value>, has_webhook: bool) -> Result<Vec<String>, InvalidField> {
+    match fields::optional(object, "notification_channels") {
+        Some(field) => fields::texts(field, limits::MAX_CHANNELS_PER_RULE, MAX_CHANNEL_BYTES, false),
+        None if has_webhook => Ok(vec![WEBHOOK_CHANNEL.to_owned()]),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Only what can be told from the text. Where the name leads is checked when the webhook is sent, after resolving it.
+fn webhook_url(field: Field<'_>) -> Result<String, InvalidField> {
+    let path = field.path.clone();
+    let text = fields::text(field, MAX_WEBHOOK_URL_BYTES)?;
+    let url = Url::parse(&text).map_err(|error| invalid(&path, format!("must be a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid(path, "must begin with http:// or https://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(invalid(path, "must name a host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid(path, "must not hold a user name or password"));
+    }
+    Ok(text)
+}
+
+fn annotations(field: Field<'_>) -> Result<BTreeMap<String, String>, InvalidField> {
+    let path = field.path.clone();
+    let pairs = fields::text_map(field)?;
+    if pairs.len() > limits::MAX_ANNOTATIONS_PER_RULE {
+        let limit = limits::MAX_ANNOTATIONS_PER_RULE;
+        return Err(invalid(
+            path,
+            format!("has {} entries; at most {limit} are allowed", pairs.len()),
+        ));
+    }
+    for (name, text) in &pairs {
+        let path = format!("{path}.{name}");
+        if name.is_empty() || name.len() > limits::MAX_LABEL_NAME_BYTES {
+            let limit = limits::MAX_LABEL_NAME_BYTES;
+            return Err(invalid(path, format!("must have a name of 1 to {limit} bytes")));
+        }
+        if text.len() > limits::MAX_ANNOTATION_BYTES {
+            let limit = limits::MAX_ANNOTATION_BYTES;
+            return Err(invalid(
+                path,
+                format!("has {} bytes; at most {limit} are allowed", text.len()),
+            ));
+        }
+        template::check(text).map_err(|error| invalid(path, error.to_string()))?;
+    }
+    let bytes: usize = pairs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    if bytes > MAX_ANNOTATIONS_BYTES {
+        let reason = format!("have {bytes} bytes together; at most {MAX_ANNOTATIONS_BYTES} are allowed");
+        return Err(invalid(path, reason));
+    }
+    Ok(pairs.into_iter().collect())
+}
