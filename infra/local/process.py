@@ -44,8 +44,9 @@ class OwnedProcess:
 
     def pid(self):
         """Its id while it lives."""
-        if self._child is not None and self._child.poll() is not None:
-            return None  # poll() also collects it; an uncollected child would keep its id
+        if self._child is not None:
+            # poll() also collects an ended child, which would keep its id until then.
+            return self._child.pid if self._child.poll() is None else None
         try:
             pid = int(self.pid_file.read_text())
         except (FileNotFoundError, ValueError):
@@ -87,4 +88,5 @@ class OwnedProcess:
                     break
                 time.sleep(0.05)
         self.pid_file.unlink(missing_ok=True)
+        self._child = None
         return pid is not None
