@@ -9,13 +9,24 @@
     )
 )]
 
+pub mod aggregate;
+pub mod answer;
+mod bounded;
+pub mod catalog;
+pub mod drain;
+pub mod flush;
+pub mod ingest;
+mod known;
 pub mod memory;
+pub mod page;
+pub mod query;
 pub mod segment;
 pub mod select;
 pub mod sequence;
 pub mod store;
 pub mod stream;
 
-pub use select::{Select, SelectError, SelectedSeries, Selector};
+pub use flush::{Consumer, FlushReport, Layout};
+pub use select::{Reader, Select, SelectError, SelectedSeries, Selector};
 pub use sequence::{SequenceNumber, ShardId};
 pub use store::{Store, StoreError};

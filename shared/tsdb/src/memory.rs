@@ -1,13 +1,15 @@
-//! A store in memory, with the guarantees of the one on DynamoDB. Tests and simulations run on it.
+//! A store and a stream in memory, with the guarantees of those on AWS. Tests and simulations run on them.
 
+use crate::ingest::{PutError, ShardMap, Sink};
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::{
     Advance, CatalogEntry, Checkpoint, NewCatalogEntry, SegmentOrder, Store, StoreError, StoredSegment,
 };
-use crate::stream::{DeadLetter, DeadLetters};
+use crate::stream::{DeadLetter, DeadLetters, Page, Position, Stream, StreamRecord};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tidemark_model::{Bucket, Period, Window};
+use tidemark_wire::envelope::Record;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -148,5 +150,104 @@ impl DeadLetters for MemoryStore {
     async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError> {
         self.state().dead_letters.extend(letters);
         Ok(())
+    }
+}
+
+/// A stream in memory: shards that divide the key space evenly, and a clock that the test sets.
+#[derive(Debug)]
+pub struct MemoryStream {
+    shards: Vec<Mutex<Vec<StreamRecord>>>,
+    now_ms: Mutex<i64>,
+}
+
+impl MemoryStream {
+    /// The most records of one page, small so that tests see several.
+    const PAGE: usize = 3;
+
+    /// A stream with this many shards, at least one.
+    #[must_use]
+    pub fn new(shards: usize, now_ms: i64) -> Self {
+        Self {
+            shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(),
+            now_ms: Mutex::new(now_ms),
+        }
+    }
+
+    /// Sets the clock.
+    pub fn set_now(&self, now_ms: i64) {
+        *self.now_ms.lock().unwrap_or_else(PoisonError::into_inner) = now_ms;
+    }
+
+    /// The records of a shard so far.
+    #[must_use]
+    pub fn records(&self, shard: usize) -> Vec<StreamRecord> {
+        self.shards[shard]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The name of a shard.
+    #[must_use]
+    pub fn shard_id(shard: usize) -> ShardId {
+        ShardId(format!("shardId-{shard:012}"))
+    }
+
+    /// Appends bytes to a shard, whether or not they are an envelope.
+    pub fn append(&self, shard: usize, data: Vec<u8>) {
+        let arrival_ms = *self.now_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut records = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sequence = [0; SequenceNumber::BYTES];
+        sequence[SequenceNumber::BYTES - 8..].copy_from_slice(&(records.len() as u64 + 1).to_be_bytes());
+        records.push(StreamRecord {
+            sequence: SequenceNumber::from_be_bytes(sequence),
+            arrival_ms,
+            data,
+        });
+    }
+
+    fn find(&self, shard: &ShardId) -> Vec<StreamRecord> {
+        let at = (0..self.shards.len()).find(|at| Self::shard_id(*at) == *shard);
+        at.map(|at| self.records(at)).unwrap_or_default()
+    }
+}
+
+impl Sink for MemoryStream {
+    async fn shard_map(&self) -> ShardMap {
+        let share = (u128::MAX / self.shards.len() as u128).saturating_add(1);
+        ShardMap::new(
+            (0..self.shards.len() as u128)
+                .map(|shard| share.saturating_mul(shard))
+                .collect(),
+        )
+    }
+
+    async fn put(&self, records: Vec<Record>, _deadline_ms: i64) -> Result<(), PutError> {
+        let map = self.shard_map().await;
+        for record in records {
+            self.append(map.shard_of(record.explicit_hash_key), record.data);
+        }
+        Ok(())
+    }
+}
+
+impl Stream for MemoryStream {
+    async fn shards(&self) -> Result<Vec<ShardId>, StoreError> {
+        Ok((0..self.shards.len()).map(Self::shard_id).collect())
+    }
+
+    async fn read(&self, shard: &ShardId, position: &Position) -> Result<Page, StoreError> {
+        let records = self.find(shard);
+        let from = match position {
+            Position::Oldest => 0,
+            Position::After(sequence) => records.partition_point(|record| record.sequence <= *sequence),
+            Position::Cursor(at) => at.parse().unwrap_or(0),
+        };
+        let to = records.len().min(from + Self::PAGE);
+        Ok(Page {
+            records: records[from..to].to_vec(),
+            next: Some(Position::Cursor(to.to_string())),
+            at_tip: to == records.len(),
+        })
     }
 }

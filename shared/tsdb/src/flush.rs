@@ -1,0 +1,353 @@
+//! The consumer: from a shard's records to segments, catalog entries and a checkpoint.
+//!
+//! A flush takes a contiguous run of one shard's records. It decodes each on its own (one that is broken goes to the dead
+//! letters and blocks nothing), learns the references of the series ([`crate::known`]), writes one segment for each bucket
+//! and window touched, and moves the shard's checkpoint.
+//!
+//! A run that is delivered again overwrites its own segments; one that is cut anew writes others with the same samples,
+//! which readers merge. What fails makes the whole run fail: it is delivered again until it succeeds. It does not compact,
+//! and does not look at the age of a sample: ingest refused what was too old, and readers leave out what has expired.
+
+use crate::known::{Identity, KnownSeries, Refusal};
+use crate::segment::{self, Entry};
+use crate::sequence::{SequenceNumber, ShardId};
+use crate::store::{Advance, Checkpoint, SegmentOrder, Store, StoreError, StoredSegment};
+use crate::stream::{DeadLetter, DeadLetters, StreamRecord};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::sync::Arc;
+use tidemark_model::{Bucket, Buckets, Period, Sample, SeriesId, Window, WindowLength};
+use tidemark_wire::envelope::{self, Envelope, SeriesView};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// How storage is divided, the same for all functions of an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// How many buckets there are.
+    pub buckets: Buckets,
+    /// The length of a window.
+    pub window: WindowLength,
+    /// How long raw samples are kept, in milliseconds.
+    pub retention_ms: i64,
+}
+
+impl Layout {
+    /// When the store may delete a segment of a window, in seconds since the Unix epoch: a day after its last sample has
+    /// passed the retention.
+    #[must_use]
+    pub fn expires_at_s(&self, window: Window) -> i64 {
+        (window
+            .start_ms
+            .saturating_add(self.window.ms())
+            .saturating_add(self.retention_ms))
+            / 1_000
+            + 86_400
+    }
+
+    /// When the store may delete a catalog entry of a period: a day after its last segment.
+    #[must_use]
+    pub fn catalog_expires_at_s(&self, period: Period) -> i64 {
+        let last = period
+            .end_ms()
+            .saturating_add(self.window.ms())
+            .saturating_add(self.retention_ms);
+        last / 1_000 + 2 * 86_400
+    }
+}
+
+/// What a flush did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlushReport {
+    /// The samples in the segments.
+    pub samples: u64,
+    /// The segments written.
+    pub segments: u64,
+    /// The records that are no envelopes, handed to the dead letters.
+    pub undecodable: u64,
+    /// The samples that were refused because another series has their fingerprint; their records are among the dead letters.
+    pub refused: u64,
+}
+
+/// Stores the records of shards. Keeps in memory what it knows of the catalog.
+#[derive(Debug)]
+pub struct Consumer<S> {
+    store: Arc<S>,
+    layout: Layout,
+    known: KnownSeries,
+}
+
+impl<S: Store> Consumer<S> {
+    /// A consumer that knows nothing of the catalog yet.
+    pub fn new(store: Arc<S>, layout: Layout) -> Self {
+        Self {
+            store,
+            layout,
+            known: KnownSeries::new(layout),
+        }
+    }
+
+    /// The store underneath.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Stores a contiguous run of records of one shard. When this returns `Ok`, all samples are durable and readable, and
+    /// what cannot be stored is among the dead letters.
+    ///
+    /// # Errors
+    /// When the store or the dead letters do not answer. The same run, or any cut of it, may be flushed again.
+    pub async fn flush(
+        &mut self,
+        shard: &ShardId,
+        records: &[StreamRecord],
+        dead_letters: &impl DeadLetters,
+    ) -> Result<FlushReport, StoreError> {
+        let Some((first, last)) = records.first().zip(records.last()) else {
+            return Ok(FlushReport::default());
+        };
+        let mut letters = Vec::new();
+        let mut envelopes = Vec::with_capacity(records.len());
+        for record in records {
+            match envelope::decode(&record.data) {
+                Ok(envelope) => envelopes.push((record, envelope)),
+                Err(reason) => letters.push(dead_letter(shard, record, reason.to_string())),
+            }
+        }
+        let mut report = FlushReport {
+            undecodable: letters.len() as u64,
+            ..FlushReport::default()
+        };
+        let mut gathered = Gathered::new(&envelopes, self.layout);
+        let refusals = self
+            .known
+            .resolve(&*self.store, &mut gathered.identities, last.arrival_ms)
+            .await?;
+        report.refused = gathered.refuse(&refusals);
+        letters.extend(refusals.iter().map(|refusal| {
+            let (record, _) = &envelopes[gathered.slots[refusal.slot].envelope];
+            dead_letter(shard, record, refusal.reason.clone())
+        }));
+        if !letters.is_empty() {
+            dead_letters.send(letters).await?;
+        }
+        let order = SegmentOrder {
+            arrival_ms: u64::try_from(last.arrival_ms).unwrap_or(0),
+            last: last.sequence,
+            shard: shard.number(),
+            first_hash: xxh3_64(&first.sequence.to_be_bytes()),
+            part: 0,
+        };
+        report.samples = gathered.rows.len() as u64;
+        let segments = gathered.into_segments(order, &self.layout);
+        report.segments = segments.len() as u64;
+        if !segments.is_empty() {
+            self.store.put_segments(segments).await?;
+        }
+        self.advance(shard, &envelopes, records).await?;
+        Ok(report)
+    }
+
+    /// Moves the checkpoint over the records that nobody has counted yet.
+    async fn advance(
+        &self,
+        shard: &ShardId,
+        envelopes: &[(&StreamRecord, Envelope)],
+        records: &[StreamRecord],
+    ) -> Result<(), StoreError> {
+        let Some(last) = records.last() else { return Ok(()) };
+        let mut current = self.store.checkpoint(shard).await?;
+        loop {
+            let from = current.as_ref().map(|checkpoint| checkpoint.sequence);
+            if from.is_some_and(|from| from >= last.sequence) {
+                return Ok(());
+            }
+            let next = counted(current, envelopes, records, last.sequence);
+            match self.store.advance_checkpoint(shard, from, &next).await? {
+                Advance::Moved => return Ok(()),
+                Advance::Elsewhere(now) => current = Some(now),
+            }
+        }
+    }
+}
+
+fn dead_letter(shard: &ShardId, record: &StreamRecord, reason: String) -> DeadLetter {
+    DeadLetter {
+        shard: shard.clone(),
+        sequence: record.sequence,
+        arrival_ms: record.arrival_ms,
+        reason,
+        data: record.data.clone(),
+    }
+}
+
+/// The checkpoint after the records, given the one before: what it has passed already is not counted again.
+fn counted(
+    before: Option<Checkpoint>,
+    envelopes: &[(&StreamRecord, Envelope)],
+    records: &[StreamRecord],
+    sequence: SequenceNumber,
+) -> Checkpoint {
+    let mut next = before.clone().unwrap_or(Checkpoint {
+        sequence,
+        records: 0,
+        samples: 0,
+        time_range_ms: None,
+    });
+    let is_new = |record: &StreamRecord| before.as_ref().is_none_or(|before| record.sequence > before.sequence);
+    next.sequence = sequence;
+    next.records += records.iter().filter(|record| is_new(record)).count() as u64;
+    for (_, envelope) in envelopes.iter().filter(|(record, _)| is_new(record)) {
+        next.samples += u64::from(envelope.sample_count());
+        for at in envelope
+            .series()
+            .flat_map(|series| series.samples())
+            .map(|sample| sample.timestamp_ms)
+        {
+            let (oldest, newest) = next.time_range_ms.unwrap_or((at, at));
+            next.time_range_ms = Some((oldest.min(at), newest.max(at)));
+        }
+    }
+    next
+}
+
+/// Where a series was first met.
+struct Place {
+    envelope: usize,
+}
+
+/// One sample on its way into a segment.
+#[derive(Clone, Copy)]
+struct Row {
+    slot: u32,
+    window: Window,
+    sample: Sample,
+}
+
+/// The samples of a run of records, with each series named by a slot.
+struct Gathered<'e> {
+    slots: Vec<Place>,
+    identities: Vec<Identity<SeriesView<'e>>>,
+    rows: Vec<Row>,
+}
+
+impl<'e> Gathered<'e> {
+    fn new(envelopes: &'e [(&StreamRecord, Envelope)], layout: Layout) -> Self {
+        let samples = envelopes
+            .iter()
+            .map(|(_, envelope)| envelope.sample_count() as usize)
+            .sum();
+        let mut gathered = Self {
+            slots: Vec::new(),
+            identities: Vec::new(),
+            rows: Vec::with_capacity(samples),
+        };
+        let mut by_id: HashMap<(SeriesId, u64), u32, crate::known::FingerprintHasher> = HashMap::default();
+        let mut scratch = Vec::with_capacity(512);
+        // A window is looked up once for a run of samples that share it.
+        let mut window = layout.window.of(0);
+        for (at, (_, envelope)) in envelopes.iter().enumerate() {
+            for series in envelope.series() {
+                let identity = Identity::of(series, &mut scratch);
+                let slot = match by_id.entry((identity.id, identity.check)) {
+                    Slot::Occupied(known) => *known.get(),
+                    Slot::Vacant(free) => {
+                        gathered.slots.push(Place { envelope: at });
+                        gathered.identities.push(identity);
+                        // An envelope holds fewer samples than a u32 counts, and a batch few envelopes.
+                        *free.insert((gathered.identities.len() - 1) as u32)
+                    }
+                };
+                let identity = &mut gathered.identities[slot as usize];
+                for sample in series.samples() {
+                    let offset = sample.timestamp_ms.wrapping_sub(window.start_ms);
+                    if !(0..layout.window.ms()).contains(&offset) {
+                        window = layout.window.of(sample.timestamp_ms);
+                    }
+                    identity.touch(Period::of(window.start_ms));
+                    gathered.rows.push(Row { slot, window, sample });
+                }
+            }
+        }
+        gathered
+    }
+
+    /// Drops the samples of the refused series, and says how many those are.
+    fn refuse(&mut self, refusals: &[Refusal]) -> u64 {
+        if refusals.is_empty() {
+            return 0;
+        }
+        let before = self.rows.len();
+        self.rows
+            .retain(|row| refusals.iter().all(|refusal| refusal.slot != row.slot as usize));
+        (before - self.rows.len()) as u64
+    }
+
+    /// One segment for each bucket and window, more where an item could not hold it. A pure function of the records and of
+    /// the references that their series have.
+    fn into_segments(self, order: SegmentOrder, layout: &Layout) -> Vec<StoredSegment> {
+        let mut rows: Vec<(Bucket, Window, u32, Sample)> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let identity = &self.identities[row.slot as usize];
+                let reference = identity.reference(Period::of(row.window.start_ms));
+                (layout.buckets.of(identity.id), row.window, reference, row.sample)
+            })
+            .collect();
+        // Stable: of two samples with one time, the one that arrived later stays behind the other, and holds.
+        rows.sort_by_key(|(bucket, window, reference, sample)| (*bucket, *window, *reference, sample.timestamp_ms));
+        let mut segments = Vec::new();
+        for group in rows.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (bucket, window, ..) = group[0];
+            let (samples, bounds) = columns(group);
+            let entries: Vec<Entry<'_>> = bounds
+                .iter()
+                .map(|(reference, range)| Entry {
+                    reference: *reference,
+                    samples: &samples[range.clone()],
+                })
+                .collect();
+            for (part, data) in segment::split(&entries).into_iter().enumerate() {
+                // A Lambda event holds 6 MB of records, which do not fill 256 items of 380 KB.
+                let order = SegmentOrder {
+                    part: u8::try_from(part).unwrap_or(u8::MAX),
+                    ..order
+                };
+                segments.push(StoredSegment {
+                    bucket,
+                    window,
+                    order,
+                    data,
+                    expires_at_s: layout.expires_at_s(window),
+                });
+            }
+        }
+        segments
+    }
+}
+
+/// The samples of a group in one piece, each time of a series once, and which of them belong to which reference.
+fn columns(group: &[(Bucket, Window, u32, Sample)]) -> (Vec<Sample>, Vec<(u32, std::ops::Range<usize>)>) {
+    let mut samples: Vec<Sample> = Vec::with_capacity(group.len());
+    let mut bounds: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
+    for (_, _, reference, sample) in group {
+        match bounds.last_mut().filter(|(last, _)| last == reference) {
+            Some((_, range)) => {
+                if let Some(last) = samples
+                    .last_mut()
+                    .filter(|last| last.timestamp_ms == sample.timestamp_ms)
+                {
+                    *last = *sample;
+                    continue;
+                }
+                range.end += 1;
+            }
+            None => bounds.push((*reference, samples.len()..samples.len() + 1)),
+        }
+        samples.push(*sample);
+    }
+    (samples, bounds)
+}
+
+#[cfg(test)]
+mod tests;
