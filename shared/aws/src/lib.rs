@@ -1,1 +1,32 @@
-//! 
+#![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        reason = "a failed test may panic"
+    )
+)]
+
+pub mod clients;
+pub mod config;
+mod database;
+mod error;
+pub mod health;
+pub mod keys;
+pub mod logging;
+pub mod pace;
+pub mod queue;
+pub mod store;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+
+pub use clients::Clients;
+pub use config::ConfigError;
+pub use database::{Consumed, Units};
+pub use pace::Pace;
+pub use queue::{DeadLetterQueue, NotifyQueue};
+pub use store::{DynamoStore, Tables};
+pub use stream::{KinesisSink, KinesisStream, ShardMap, SinkError};

@@ -1,0 +1,121 @@
+//! Whether the parts that Tidemark stands on are there: asked for real, side by side, each within a time.
+
+use crate::error::store_error;
+use crate::logging::Chain;
+use aws_sdk_dynamodb::types::TableStatus;
+use aws_sdk_kinesis::types::StreamStatus;
+use futures::future::join_all;
+use std::time::Duration;
+use tidemark_tsdb::StoreError;
+
+/// How long one part may take to answer.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// What to check.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The tables without which nothing is stored or alerted.
+    pub database_tables: Vec<String>,
+    /// The cache.
+    pub cache_table: String,
+    /// The stream.
+    pub stream_name: String,
+}
+
+/// Why a part is not healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `database`, `cache` or `stream`.
+    pub part: &'static str,
+    /// What a user may be told: `does not answer`, `is CREATING` ...
+    pub reason: String,
+}
+
+/// The health of each part: `None` is healthy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The tables.
+    pub database: Option<Fault>,
+    /// The cache.
+    pub cache: Option<Fault>,
+    /// The stream.
+    pub stream: Option<Fault>,
+}
+
+impl Health {
+    /// Whether every part is healthy.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.faults().next().is_none()
+    }
+
+    /// The parts that are not healthy.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        [&self.database, &self.cache, &self.stream].into_iter().flatten()
+    }
+}
+
+/// Asks every part.
+pub async fn check(dynamodb: &aws_sdk_dynamodb::Client, kinesis: &aws_sdk_kinesis::Client, parts: &Parts) -> Health {
+    let tables = join_all(
+        parts
+            .database_tables
+            .iter()
+            .map(|name| within("database", table_status(dynamodb, name))),
+    );
+    let cache = within("cache", table_status(dynamodb, &parts.cache_table));
+    let stream = within("stream", stream_status(kinesis, &parts.stream_name));
+    let (tables, cache, stream) = futures::join!(tables, cache, stream);
+    Health {
+        database: tables.into_iter().flatten().next(),
+        cache,
+        stream,
+    }
+}
+
+/// `None` for a part that is in use, else why it is not.
+async fn within(part: &'static str, status: impl Future<Output = Result<Option<String>, StoreError>>) -> Option<Fault> {
+    let reason = match tokio::time::timeout(LIMIT, Box::pin(status)).await {
+        Ok(Ok(None)) => return None,
+        Ok(Ok(Some(status))) => format!("is {status}"),
+        Ok(Err(error)) => {
+            tracing::error!(part, error = %Chain(&error), "a part is not healthy");
+            match error {
+                StoreError::Unavailable { .. } => "does not answer".to_owned(),
+                _ => "cannot be reached: it does not exist, or access is denied".to_owned(),
+            }
+        }
+        Err(_) => format!("does not answer within {} s", LIMIT.as_secs()),
+    };
+    Some(Fault { part, reason })
+}
+
+async fn table_status(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<Option<String>, StoreError> {
+    let described = client.describe_table().table_name(name).send().await;
+    let described = described.map_err(|error| store_error("DescribeTable", error))?;
+    Ok(match described.table().and_then(|table| table.table_status()) {
+        // A table that is being updated (a setting, an index) serves as before.
+        Some(TableStatus::Active | TableStatus::Updating) => None,
+        Some(other) => Some(other.as_str().to_owned()),
+        None => Some("of unknown status".to_owned()),
+    })
+}
+
+async fn stream_status(client: &aws_sdk_kinesis::Client, name: &str) -> Result<Option<String>, StoreError> {
+    let described = client.describe_stream_summary().stream_name(name).send().await;
+    let described = described.map_err(|error| store_error("DescribeStreamSummary", error))?;
+    Ok(
+        match described
+            .stream_description_summary()
+            .map(|stream| stream.stream_status())
+        {
+            // A stream that is being resharded takes and gives records.
+            Some(StreamStatus::Active | StreamStatus::Updating) => None,
+            Some(other) => Some(other.as_str().to_owned()),
+            None => Some("of unknown status".to_owned()),
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! Every key of every table, built and parsed here and nowhere else.
+//!
+//! Names that people choose (metrics, rules, channels) may hold any UTF-8, the separator `#` included. They always stand
+//! last in a part of a key, so that what precedes them can be split off from the front.
+
+use tidemark_model::{Bucket, Period, SeriesId, Window};
+use tidemark_rules::store::AttemptKey;
+use tidemark_tsdb::ShardId;
+use tidemark_tsdb::store::SegmentOrder;
+
+/// The partition key attribute of every table.
+pub const PK: &str = "pk";
+
+/// The sort key attribute of every table that has one.
+pub const SK: &str = "sk";
+
+/// When DynamoDB may delete an item, in seconds since the Unix epoch.
+pub const EXPIRES_AT: &str = "expires_at";
+
+/// DynamoDB's limit for a sort key.
+pub const MAX_SORT_KEY_BYTES: usize = 1_024;
+
+/// The sort key of an item that is alone in its partition.
+const ALONE: &str = "-";
+
+const SERIES: &str = "series#";
+const NAMES: &str = "names#";
+const REFERENCES: &str = "references#";
+const CHECKPOINTS: &str = "checkpoints";
+const RULES: &str = "rules";
+const RULE_NAMES: &str = "rule-names";
+const INSTANCES: &str = "instances";
+const NOTIFIED: &str = "notified#";
+
+/// A key that is none of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no key that Tidemark writes")]
+pub struct KeyError(pub String);
+
+/// A segment: `pk` = `<bucket>#<window start, ms>`, `sk` = [`SegmentOrder::to_bytes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentKey {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The window.
+    pub window: Window,
+    /// The place among the segments of both.
+    pub order: SegmentOrder,
+}
+
+impl SegmentKey {
+    /// The partition of a bucket and window.
+    #[must_use]
+    pub fn partition(bucket: Bucket, window: Window) -> String {
+        format!("{bucket}#{window}")
+    }
+
+    /// The partition key.
+    #[must_use]
+    pub fn pk(&self) -> String {
+        Self::partition(self.bucket, self.window)
+    }
+
+    /// The sort key.
+    #[must_use]
+    pub fn sk(&self) -> Vec<u8> {
+        self.order.to_bytes().to_vec()
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// When the parts are not those of a segment.
+    pub fn parse(pk: &str, sk: &[u8]) -> Result<Self, KeyError> {
+        let parts = || {
+            let (bucket, window) = pk.split_once('#')?;
+            Some(Self {
+                bucket: Bucket(bucket.parse().ok()?),
+                window: Window {
+                    start_ms: window.parse().ok()?,
+                },
+                order: SegmentOrder::from_bytes(sk)?,
+            })
+        };
+        parts().ok_or_else(|| KeyError(format!("{pk} / {} bytes", sk.len())))
+    }
+}
+
+/// An item of the catalog table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CatalogKey {
+    /// The labels of a series: `series#<period>#<metric>` / `<first seen, ms, 13 digits>#<series id>#<reference>`.
+    Series {
+        /// The period.
+        period: Period,
+        /// The metric name.
+        metric: String,
+        /// When the series was first seen in the period, in milliseconds since the Unix epoch.
+        first_seen_ms: i64,
+        /// The series.
+        id: SeriesId,
+        /// The number of the series in segments.
+        reference: u32,
+    },
+    /// The name of a metric that has series in a period: `names#<period>` / `<metric>`.
+    Name {
+        /// The period.
+        period: Period,
+        /// The metric name.
+        metric: String,
+    },
+    /// How many references of a bucket have been handed out: `references#<bucket>` / `-`.
+    References {
+        /// The bucket.
+        bucket: Bucket,
+    },
+    /// How far a shard has been stored: `checkpoints` / `<shard>`.
+    Checkpoint {
+        /// The shard.
+        shard: ShardId,
+    },
+}
+
+impl CatalogKey {
+    /// The partition of the series of a metric in a period.
+    #[must_use]
+    pub fn series_partition(metric: &str, period: Period) -> String {
+        format!("{SERIES}{period}#{metric}")
+    }
+
+    /// The partition of the names of metrics in a period.
+    #[must_use]
+    pub fn names_partition(period: Period) -> String {
+        format!("{NAMES}{period}")
+    }
+
+    /// The partition of all checkpoints.
+    #[must_use]
+    pub fn checkpoints_partition() -> String {
+        CHECKPOINTS.to_owned()
+    }
+
+    /// The partition key.
+    #[must_use]
+    pub fn pk(&self) -> String {
+        match self {
+            Self::Series { period, metric, .. } => Self::series_partition(metric, *period),
+            Self::Name { period, .. } => Self::names_partition(*period),
+            Self::References { bucket } => format!("{REFERENCES}{bucket}"),
+            Self::Checkpoint { .. } => Self::checkpoints_partition(),
+        }
+    }
+
+    /// The sort key.
+    #[must_use]
+    pub fn sk(&self) -> String {
+        match self {
+            Self::Series {
+                first_seen_ms,
+                id,
+                reference,
+                ..
+            } => format!("{first_seen_ms:013}#{id}#{reference}"),
+            Self::Name { metric, .. } => metric.clone(),
+            Self::References { .. } => ALONE.to_owned(),
+            Self::Checkpoint { shard } => shard.0.clone(),
+        }
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// When the parts are not those of a catalog item.
+    pub fn parse(pk: &str, sk: &str) -> Result<Self, KeyError> {
+        let parts = || {
+            if let Some(rest) = pk.strip_prefix(SERIES) {
+                let (period, metric) = rest.split_once('#')?;
+                let mut parts = sk.splitn(3, '#');
+                return Some(Self::Series {
+                    period: Period(period.parse().ok()?),
+                    metric: metric.to_owned(),
+                    first_seen_ms: parts.next()?.parse().ok()?,
+                    id: parts.next()?.parse().ok()?,
+                    reference: parts.next()?.parse().ok()?,
+                });
+            }
+            if let Some(period) = pk.strip_prefix(NAMES) {
+                return Some(Self::Name {
+                    period: Period(period.parse().ok()?),
+                    metric: sk.to_owned(),
+                });
+            }
+            if let Some(bucket) = pk.strip_prefix(REFERENCES) {
+                return (sk == ALONE).then_some(Self::References {
+                    bucket: Bucket(bucket.parse().ok()?),
+                });
+            }
+            (pk == CHECKPOINTS).then(|| Self::Checkpoint {
+                shard: ShardId(sk.to_owned()),
+            })
+        };
+        parts().ok_or_else(|| KeyError(format!("{pk} / {sk}")))
+    }
+}
+
+/// An item of the alerts table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertKey {
+    /// A rule: `rules` / `<rule id>`.
+    Rule {
+        /// The rule's id.
+        id: String,
+    },
+    /// The name of a rule, so that no other takes it: `rule-names` / `<name>`.
+    RuleName {
+        /// The rule's name.
+        name: String,
+    },
+    /// An instance: `instances` / `<instance id>`. All are in one partition, because each tick reads all of them.
+    Instance {
+        /// The instance's id.
+        id: String,
+    },
+    /// A notification in the log: `notified#<transition id>` / `<channel>`.
+    Notified(AttemptKey),
+}
+
+impl AlertKey {
+    /// The partition of all rules.
+    #[must_use]
+    pub fn rules_partition() -> String {
+        RULES.to_owned()
+    }
+
+    /// The partition of the names of all rules.
+    #[must_use]
+    pub fn rule_names_partition() -> String {
+        RULE_NAMES.to_owned()
+    }
+
+    /// The partition of all instances.
+    #[must_use]
+    pub fn instances_partition() -> String {
+        INSTANCES.to_owned()
+    }
+
+    /// What the sort keys of a rule's instances begin with.
+    #[must_use]
+    pub fn instances_of(rule_id: &str) -> String {
+        tidemark_rules::instance::instance_id(rule_id, "")
+    }
+
+    /// The partition key.
+    #[must_use]
+    pub fn pk(&self) -> String {
+        match self {
+            Self::Rule { .. } => Self::rules_partition(),
+            Self::RuleName { .. } => Self::rule_names_partition(),
+            Self::Instance { .. } => Self::instances_partition(),
+            Self::Notified(key) => format!("{NOTIFIED}{}", key.transition_id),
+        }
+    }
+
+    /// The sort key.
+    #[must_use]
+    pub fn sk(&self) -> String {
+        match self {
+            Self::Rule { id } | Self::Instance { id } => id.clone(),
+            Self::RuleName { name } => name.clone(),
+            Self::Notified(key) => key.channel.clone(),
+        }
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// When the parts are not those of an alerting item.
+    pub fn parse(pk: &str, sk: &str) -> Result<Self, KeyError> {
+        match pk {
+            RULES => Ok(Self::Rule { id: sk.to_owned() }),
+            RULE_NAMES => Ok(Self::RuleName { name: sk.to_owned() }),
+            INSTANCES => Ok(Self::Instance { id: sk.to_owned() }),
+            _ => match pk.strip_prefix(NOTIFIED) {
+                Some(transition_id) => Ok(Self::Notified(AttemptKey {
+                    transition_id: transition_id.to_owned(),
+                    channel: sk.to_owned(),
+                })),
+                None => Err(KeyError(format!("{pk} / {sk}"))),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
