@@ -48,7 +48,6 @@ impl Condition {
 
     /// Whether the value meets the condition. As in IEEE 754 and Prometheus, NaN meets `!=` and nothing else.
     #[must_use]
-
     pub fn holds(self, value: f64, threshold: f64) -> bool {
         match self {
             Self::Greater => value > threshold,
