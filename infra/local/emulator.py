@@ -84,6 +84,8 @@ class Emulator:
             "S3_DATA_DIR": str(self.folder / "s3"),
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
+            # A function may do what its role in template.yaml allows and nothing else, as on AWS.
+            "AUTH": "true",
             "PYTHONNOUSERSITE": "1",
         }
 

@@ -19,10 +19,11 @@ import zipfile
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from emulator import REGION, Emulator
 
-ROLE = "arn:aws:iam::000000000000:role/any"
+ROLE = "functions"
 API_ID = "a0000002"
 
 # A function in a few lines: it writes down what it was given and answers as its MODE says.
@@ -125,6 +126,13 @@ def eventually(condition, seconds=15):
     return value
 
 
+def client_of(emulator, service, key="test"):
+    return boto3.client(
+        service, endpoint_url=emulator.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key="test",
+        config=Config(retries={"max_attempts": 1}),
+    )
+
+
 class LauncherTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -136,6 +144,7 @@ class LauncherTest(unittest.TestCase):
         cls.addClassCleanup(cls.emulator.stop)
         cls.functions = cls.client("lambda")
         cls.kinesis = cls.client("kinesis")
+        cls.make_role()
         cls.make_function("echo", "echo")
         cls.make_function("queue-reader", "echo")
         formation = cls.client("cloudformation")
@@ -144,10 +153,18 @@ class LauncherTest(unittest.TestCase):
 
     @classmethod
     def client(cls, service):
-        return boto3.client(
-            service, endpoint_url=cls.emulator.url, region_name=REGION, aws_access_key_id="test",
-            aws_secret_access_key="test", config=Config(retries={"max_attempts": 1}),
-        )
+        return client_of(cls.emulator, service)
+
+    @classmethod
+    def make_role(cls):
+        def document(**statement):
+            return json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", **statement}]})
+
+        iam = cls.client("iam")
+        trust = document(Principal={"Service": "lambda.amazonaws.com"}, Action="sts:AssumeRole")
+        iam.create_role(RoleName=ROLE, AssumeRolePolicyDocument=trust)
+        allowed = document(Action=["kinesis:*", "sqs:*"], Resource="*")
+        iam.put_role_policy(RoleName=ROLE, PolicyName="sources", PolicyDocument=allowed)
 
     @classmethod
     def make_function(cls, name, mode):
@@ -157,8 +174,8 @@ class LauncherTest(unittest.TestCase):
             entry.external_attr = 0o755 << 16
             archive.writestr(entry, BOOTSTRAP.format(python=sys.executable))
         cls.functions.create_function(
-            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Role=ROLE, Timeout=10,
-            Code={"ZipFile": code.getvalue()},
+            FunctionName=name, Runtime="provided.al2023", Handler="bootstrap", Timeout=10, Code={"ZipFile": code.getvalue()},
+            Role=f"arn:aws:iam::000000000000:role/{ROLE}",
             Environment={"Variables": {"MODE": mode, "JOURNAL": str(cls.folder / f"{name}.journal")}},
         )
 
@@ -315,17 +332,29 @@ class LauncherTest(unittest.TestCase):
         self.assertEqual(stream["shards"]["expiring"]["records"], [new, new])
         self.assertEqual(launcher.lambda_svc._kinesis_positions["m"], {"kept": 1, "expiring": 1})
 
+    def test_permissions_are_enforced(self):
+        iam, stranger = self.client("iam"), "AKIASTRANGER00000000"
+        with self.assertRaisesRegex(ClientError, "InvalidClientTokenId"):
+            client_of(self.emulator, "sqs", stranger).list_queues()
+        iam.create_user(UserName="reader")
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        reader = boto3.client(
+            "sqs", endpoint_url=self.emulator.url, region_name=REGION, aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"],
+        )
+        with self.assertRaisesRegex(ClientError, "AccessDenied"):
+            reader.list_queues()
+
     def test_what_was_deployed_is_there_again_after_a_restart(self):
         with tempfile.TemporaryDirectory() as folder:
             emulator = Emulator(folder, free_port())
             self.assertTrue(emulator.start())
             self.assertFalse(emulator.start(), "started twice")
-            queue = {"endpoint_url": emulator.url, "region_name": REGION, "aws_access_key_id": "t", "aws_secret_access_key": "t"}
-            boto3.client("sqs", **queue).create_queue(QueueName="kept")
+            client_of(emulator, "sqs").create_queue(QueueName="kept")
             self.assertTrue(emulator.stop())
             self.assertFalse(emulator.stop(), "stopped twice")
             emulator.start()
-            self.assertIn("kept", str(boto3.client("sqs", **queue).list_queues()))
+            self.assertIn("kept", str(client_of(emulator, "sqs").list_queues()))
             emulator.stop()
 
 
