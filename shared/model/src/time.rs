@@ -29,6 +29,9 @@ impl Timestamp {
     /// # Errors
     /// When it is neither.
     pub fn parse(text: &str) -> Result<Self, TimeError> {
+        if let Some(timestamp) = decimal_seconds(text) {
+            return Ok(timestamp);
+        }
         let numeric = text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         if let Some(seconds) = text.parse::<f64>().ok().filter(|_| numeric) {
             return Self::from_unix_seconds(seconds);
@@ -61,6 +64,42 @@ impl Timestamp {
             None => format!("{}ms", self.0),
         }
     }
+}
+
+/// Reads Unix seconds in plain decimals, exactly: a double holds the milliseconds of today, but its product with 1,000 need
+/// not round to them. `None` for any other text, and for seconds out of range.
+fn decimal_seconds(text: &str) -> Option<Timestamp> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text),
+    };
+    let (seconds, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    if seconds.is_empty() || seconds.len() > 12 || fraction.is_empty() {
+        return None;
+    }
+    let mut ms = 0;
+    for digit in seconds.bytes() {
+        ms = ms * 10 + digit_value(digit)?;
+    }
+    if ms > MAX_UNIX_SECONDS as i64 {
+        return None;
+    }
+    let mut fraction = fraction.bytes();
+    for _ in 0..3 {
+        ms = ms * 10 + fraction.next().map_or(Some(0), digit_value)?;
+    }
+    for (at, digit) in fraction.enumerate() {
+        let digit = digit_value(digit)?;
+        // Half a millisecond rounds away from zero.
+        if at == 0 && digit >= 5 {
+            ms += 1;
+        }
+    }
+    Some(Timestamp(if negative { -ms } else { ms }))
+}
+
+fn digit_value(digit: u8) -> Option<i64> {
+    digit.is_ascii_digit().then(|| i64::from(digit - b'0'))
 }
 
 impl Serialize for Timestamp {
@@ -104,6 +143,19 @@ mod tests {
         assert_eq!(Timestamp::parse("1767225600"), Ok(Timestamp(1_767_225_600_000)));
         assert_eq!(Timestamp::parse("1767225600.0625"), Ok(Timestamp(1_767_225_600_063)));
         assert_eq!(Timestamp::parse("-1.5"), Ok(Timestamp(-1_500)));
+    }
+
+    #[test]
+    fn each_millisecond_is_read_exactly() {
+        for ms in (0..1_000).map(|i| 1_767_225_600_000 + i).chain([253_402_300_799_999]) {
+            let text = format!("{}.{:03}", ms / 1_000, ms % 1_000);
+            assert_eq!(Timestamp::parse(&text), Ok(Timestamp(ms)));
+            assert_eq!(Timestamp::parse(&format!("-{text}")), Ok(Timestamp(-ms)));
+            assert_eq!(Timestamp::parse(&format!("{text}4999")), Ok(Timestamp(ms)));
+            assert_eq!(Timestamp::parse(&format!("{text}5")), Ok(Timestamp(ms + 1)));
+        }
+        assert_eq!(Timestamp::parse("1.7672256e9"), Ok(Timestamp(1_767_225_600_000)));
+        assert_eq!(Timestamp::parse("1767225600.1"), Ok(Timestamp(1_767_225_600_100)));
     }
 
     #[test]

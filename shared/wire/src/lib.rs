@@ -13,9 +13,10 @@ pub mod batch;
 pub mod body;
 pub mod envelope;
 pub mod error;
+mod intern;
 pub mod json;
 
-pub use batch::{Batch, BatchSample, BatchSeries, SampleError, TimeBounds};
+pub use batch::{Batch, BatchBuilder, BatchSample, BatchSeries, SampleError, TimeBounds};
 pub use body::{BodyError, decode_body};
 pub use error::{ApiError, ErrorId};
 pub use json::decode_metrics;
