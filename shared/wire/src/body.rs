@@ -114,10 +114,11 @@ mod tests {
 
     #[test]
     fn an_unknown_encoding_is_named_but_not_at_any_length() {
-        for (encoding, shown) in [("br", "br".to_owned()), ("gzip, zstd", "gzip, zstd".to_owned()), (
-            &*"x".repeat(1_000),
-            "x".repeat(MAX_SHOWN_ENCODING),
-        )] {
+        for (encoding, shown) in [
+            ("br", "br".to_owned()),
+            ("gzip, zstd", "gzip, zstd".to_owned()),
+            (&*"x".repeat(1_000), "x".repeat(MAX_SHOWN_ENCODING)),
+        ] {
             let error = BodyError::UnsupportedEncoding { encoding: shown };
             assert_eq!(decode_body(b"{}", Some(encoding)), Err(error));
         }
@@ -126,7 +127,10 @@ mod tests {
     #[test]
     fn a_body_that_is_too_large_or_grows_too_large_or_is_broken_is_refused() {
         let large = vec![b' '; MAX_BODY_BYTES + 1];
-        assert_eq!(decode_body(&large, None), Err(BodyError::TooLarge { limit: MAX_BODY_BYTES }));
+        assert_eq!(
+            decode_body(&large, None),
+            Err(BodyError::TooLarge { limit: MAX_BODY_BYTES })
+        );
         assert!(decode_body(&large[1..], None).is_ok());
         let bomb = vec![0; MAX_DECOMPRESSED_BODY_BYTES + 1];
         let limit = MAX_DECOMPRESSED_BODY_BYTES;

@@ -1,7 +1,32 @@
-//! The stream's records.
+//! The stream's records. One holds what one request brought for one shard: a symbol table, label sets, series and their
+//! samples in columns, compressed. `shared/tsdb/FORMAT.md` draws the bytes.
+//!
+//! A record is a pure function of a batch; a duplicate of it does nothing but cost. Its first bytes can be read without
+//! decompressing, for statistics. A reader trusts nothing in it: fingerprints are computed from the names and labels inside,
+//! and every count is checked against a limit.
 
-use crate::batch::Batch;
-use tidemark_model::{Bucket, Buckets, Labels, Sample, SeriesId};
+mod decode;
+mod encode;
+
+pub use decode::{Envelope, SeriesView, decode};
+pub use encode::encode_records;
+
+use tidemark_encoding::{CompressError, DecodeError, Reader};
+use tidemark_model::limits::MAX_SAMPLES_PER_REQUEST;
+
+const VERSION: u8 = 1;
+const PLAIN: u8 = 0;
+const ZSTD: u8 = 1;
+/// Version, codec, and the number of samples in four bytes.
+const HEADER_BYTES: usize = 6;
+
+// How a set names the value that it has for a label name.
+/// The value that the last set with this name had.
+const SAME_VALUE: u64 = 0;
+/// The first value of this name that no set has had before.
+const NEXT_VALUE: u64 = 1;
+/// The value of a number, counted from here.
+const NUMBERED_VALUE: u64 = 2;
 
 /// One Kinesis record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,36 +67,18 @@ pub enum EnvelopeError {
     /// The record was written by a newer Tidemark, or is none.
     #[error("unknown envelope version {0}")]
     Version(u8),
+    /// Compressed in an unknown way.
+    #[error("unknown envelope codec {0}")]
+    Codec(u8),
+    /// The compressed bytes are broken or unpack to too much.
+    #[error("the envelope cannot be decompressed")]
+    Compression(#[from] CompressError),
     /// Bytes are missing, left over or out of range.
-    #[error("broken envelope: {0}")]
-    Broken(&'static str),
-}
-
-/// A decoded record.
-#[derive(Debug)]
-pub struct Envelope {
-    arrival_ms: i64,
-    samples: u32,
-}
-
-/// One series of a decoded record.
-#[derive(Clone, Copy, Debug)]
-pub struct SeriesView<'e> {
-    envelope: &'e Envelope,
-}
-
-/// Encodes a batch: at most one record per shard, more only where a record would pass
-/// [`tidemark_model::limits::MAX_RECORD_BYTES`]. `shard_of` says which of the `shards` holds a bucket.
-#[must_use]
-pub fn encode_records(
-    batch: &Batch<'_>,
-    buckets: Buckets,
-    shard_of: &dyn Fn(Bucket) -> usize,
-    shards: usize,
-    arrival_ms: i64,
-) -> Vec<Record> {
-    let _ = (batch, buckets, shard_of, shards, arrival_ms);
-    Vec::new()
+    #[error("the envelope is broken")]
+    Broken(#[from] DecodeError),
+    /// A text is not UTF-8.
+    #[error("the envelope holds a text that is not UTF-8")]
+    NotUtf8,
 }
 
 /// Reads what stands before the compressed part.
@@ -79,63 +86,33 @@ pub fn encode_records(
 /// # Errors
 /// When the bytes are no record of a known version.
 pub fn decode_header(data: &[u8]) -> Result<Header, EnvelopeError> {
-    Err(EnvelopeError::Version(data.first().copied().unwrap_or(0)))
+    split_header(data).map(|(header, _)| header)
 }
 
-/// Decodes a record and checks all of it.
-///
-/// # Errors
-/// When anything in it is not as the format says.
-pub fn decode(data: &[u8]) -> Result<Envelope, EnvelopeError> {
-    Err(EnvelopeError::Version(data.first().copied().unwrap_or(0)))
+fn split_header(data: &[u8]) -> Result<(Header, &[u8]), EnvelopeError> {
+    let mut reader = Reader::new(data);
+    let version = reader.u8()?;
+    if version != VERSION {
+        return Err(EnvelopeError::Version(version));
+    }
+    let codec = match reader.u8()? {
+        PLAIN => Codec::Plain,
+        ZSTD => Codec::Zstd,
+        other => return Err(EnvelopeError::Codec(other)),
+    };
+    let mut samples = [0; 4];
+    samples.copy_from_slice(reader.take(HEADER_BYTES - 2)?);
+    let samples = u32::from_le_bytes(samples);
+    if samples as usize > MAX_SAMPLES_PER_REQUEST {
+        return Err(DecodeError::OutOfRange("the number of samples").into());
+    }
+    let header = Header {
+        version,
+        codec,
+        samples,
+    };
+    Ok((header, reader.rest()))
 }
 
-impl Envelope {
-    /// When ingest took the request, in milliseconds since the Unix epoch.
-    #[must_use]
-    pub fn arrival_ms(&self) -> i64 {
-        self.arrival_ms
-    }
-
-    /// How many samples are inside.
-    #[must_use]
-    pub fn sample_count(&self) -> u32 {
-        self.samples
-    }
-
-    /// The series, those of one metric next to each other.
-    pub fn series(&self) -> impl Iterator<Item = SeriesView<'_>> {
-        std::iter::empty()
-    }
-}
-
-impl<'e> SeriesView<'e> {
-    /// The fingerprint, computed from the name and labels inside.
-    #[must_use]
-    pub fn id(&self) -> SeriesId {
-        SeriesId { name: 0, labels: 0 }
-    }
-
-    /// The metric name.
-    #[must_use]
-    pub fn name(&self) -> &'e str {
-        let _ = self.envelope;
-        ""
-    }
-
-    /// The labels in ascending order of their names.
-    pub fn labels(&self) -> impl Iterator<Item = (&'e str, &'e str)> + use<'e> {
-        std::iter::empty()
-    }
-
-    /// An owned copy of the labels.
-    #[must_use]
-    pub fn to_labels(&self) -> Labels {
-        Labels::default()
-    }
-
-    /// The samples in the order of their arrival. Of two with one timestamp the later holds.
-    pub fn samples(&self) -> impl ExactSizeIterator<Item = Sample> + use<'e> {
-        std::iter::empty()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,9 @@ struct Decoder<'a> {
 /// When the body is not JSON, has neither form, or holds too many samples. What is wrong with single samples is in the
 /// batch.
 pub fn decode_metrics(body: &[u8], bounds: TimeBounds) -> Result<Batch<'_>, BodyError> {
-    let text = std::str::from_utf8(body).map_err(|error| BodyError::NotUtf8 { at: error.valid_up_to() })?;
+    let text = std::str::from_utf8(body).map_err(|error| BodyError::NotUtf8 {
+        at: error.valid_up_to(),
+    })?;
     let mut decoder = Decoder {
         builder: BatchBuilder::new(bounds),
         labels: LabelMemo::default(),

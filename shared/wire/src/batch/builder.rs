@@ -147,7 +147,10 @@ impl<'a> BatchBuilder<'a> {
             return Err(Refusal::new("name", "is empty"));
         }
         if text.len() > MAX_METRIC_NAME_BYTES {
-            return Err(Refusal::new("name", format!("is longer than {MAX_METRIC_NAME_BYTES} bytes")));
+            return Err(Refusal::new(
+                "name",
+                format!("is longer than {MAX_METRIC_NAME_BYTES} bytes"),
+            ));
         }
         self.batch.names.push(Name {
             hash: series::hash_name(&text),
@@ -165,7 +168,10 @@ impl<'a> BatchBuilder<'a> {
     pub(crate) fn label(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
         // Before anything is interned, so that a refused set does not grow the tables without end.
         if self.set_scratch.len() >= MAX_LABELS_PER_SERIES {
-            return Err(Refusal::new("labels", format!("has more than {MAX_LABELS_PER_SERIES} labels")));
+            return Err(Refusal::new(
+                "labels",
+                format!("has more than {MAX_LABELS_PER_SERIES} labels"),
+            ));
         }
         let name = self.label_name(name)?;
         let hash = xxh3_64_with_seed(value.as_bytes(), mix(self.seed, name));
@@ -243,7 +249,9 @@ impl<'a> BatchBuilder<'a> {
         }
         let hash = self.set_scratch.iter().fold(self.seed, |hash, pair| mix(hash, *pair));
         let batch = &self.batch;
-        let known = self.sets.find(hash, |number| batch.pairs_of(number) == self.set_scratch);
+        let known = self
+            .sets
+            .find(hash, |number| batch.pairs_of(number) == self.set_scratch);
         if let Some(known) = known {
             return Ok(known);
         }
@@ -273,21 +281,21 @@ impl<'a> BatchBuilder<'a> {
     }
 
     /// Adds a sample to the series of a name and a label set.
-    pub(crate) fn sample(
-        &mut self,
-        name: u32,
-        set: u32,
-        timestamp_ms: Option<i64>,
-        value: f64,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn sample(&mut self, name: u32, set: u32, timestamp_ms: Option<i64>, value: f64) -> Result<(), Refusal> {
         let timestamp_ms = timestamp_ms.unwrap_or(self.bounds.now_ms);
         if timestamp_ms < self.bounds.oldest_ms {
             let oldest = Timestamp(self.bounds.oldest_ms).to_rfc3339();
-            return Err(Refusal::new("timestamp", format!("is older than {oldest}, the end of the retention")));
+            return Err(Refusal::new(
+                "timestamp",
+                format!("is older than {oldest}, the end of the retention"),
+            ));
         }
         if timestamp_ms > self.bounds.newest_ms {
             let newest = Timestamp(self.bounds.newest_ms).to_rfc3339();
-            return Err(Refusal::new("timestamp", format!("is later than {newest}, too far in the future")));
+            return Err(Refusal::new(
+                "timestamp",
+                format!("is later than {newest}, too far in the future"),
+            ));
         }
         let bytes = self.batch.names[name as usize].text.len() + self.batch.sets[set as usize].bytes as usize;
         if bytes > MAX_SERIES_BYTES {
