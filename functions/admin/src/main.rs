@@ -1,2 +1,58 @@
-//! The `admin` function.
-fn main() {}
+//! Rules, instances, statistics, operations and health.
+
+mod alerts;
+mod handler;
+mod operations;
+
+use handler::{Admin, Parts};
+use std::sync::Arc;
+use tidemark_aws::config::Admin as Config;
+use tidemark_aws::{
+    AlertTopic, Clients, DeadLetterQueue, DynamoAlertStore, DynamoStore, KinesisStream, clock, health, logging,
+};
+use tidemark_http::Call;
+use tidemark_tsdb::{Consumer, Reader};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_http::Error> {
+    logging::init();
+    let config = Config::from_env()?;
+    let clients = Clients::new(&config.account);
+    let store = Arc::new(DynamoStore::new(
+        clients.dynamodb(),
+        config.storage.tables(),
+        clock::now_ms,
+    ));
+    let layout = config.storage.layout();
+    let parts = health::Parts {
+        database_tables: vec![
+            config.storage.segments_table.clone(),
+            config.storage.catalog_table.clone(),
+            config.alerts_table.clone(),
+        ],
+        cache_table: config.cache_table.clone(),
+        stream_name: config.stream_name.clone(),
+    };
+    let admin = Admin::new(Parts {
+        alerts: DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table),
+        topic: AlertTopic::new(clients.sns(), &config.alerts_topic_arn),
+        reader: Reader::new(Arc::clone(&store), layout),
+        consumer: Consumer::new(store, layout),
+        stream: KinesisStream::new(clients.kinesis(), &config.stream_name),
+        dead_letters: DeadLetterQueue::new(clients.sqs(), config.dead_letter_queue_url),
+        clock: clock::now_ms,
+    });
+    let (admin, clients, parts) = (&admin, &clients, &parts);
+    lambda_http::run(lambda_http::service_fn(|request| async move {
+        let call = Call::new(request);
+        let answer = match call.route() {
+            ("GET", path) if path == ["api", "v1", "health"] => {
+                let health = health::check(&clients.dynamodb(), &clients.kinesis(), parts).await;
+                operations::health(&health, clock::now_ms())
+            }
+            _ => admin.handle(&call).await,
+        };
+        Ok::<_, lambda_http::Error>(answer)
+    }))
+    .await
+}

@@ -1,2 +1,30 @@
-//! The `consume` function.
-fn main() {}
+//! The consumer of the stream's shards.
+
+mod handler;
+
+use aws_lambda_events::event::kinesis::KinesisEvent;
+use handler::Consume;
+use lambda_runtime::{LambdaEvent, service_fn};
+use std::sync::Arc;
+use tidemark_aws::config::Consume as Config;
+use tidemark_aws::{Clients, DeadLetterQueue, DynamoStore, clock, logging};
+use tidemark_tsdb::Consumer;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), lambda_runtime::Error> {
+    logging::init();
+    let config = Config::from_env()?;
+    let clients = Clients::new(&config.account);
+    let store = Arc::new(DynamoStore::new(
+        clients.dynamodb(),
+        config.storage.tables(),
+        clock::now_ms,
+    ));
+    let dead_letters = DeadLetterQueue::new(clients.sqs(), config.dead_letter_queue_url);
+    let consume = Consume::new(Consumer::new(store, config.storage.layout()), dead_letters);
+    let consume = &consume;
+    lambda_runtime::run(service_fn(|event: LambdaEvent<KinesisEvent>| async move {
+        Ok::<_, lambda_runtime::Error>(consume.handle(event.payload).await)
+    }))
+    .await
+}

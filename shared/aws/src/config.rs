@@ -1,10 +1,12 @@
 //! What a function is told by its environment: read once at the cold start, validated, and passed on as values.
 
+use crate::store::Tables;
 use aws_credential_types::Credentials;
 use ipnet::IpNet;
 use std::fmt;
 use std::str::FromStr;
 use tidemark_model::{Buckets, WindowLength};
+use tidemark_tsdb::Layout;
 
 /// A variable that a function cannot start with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +42,27 @@ pub struct Storage {
     pub window: WindowLength,
     /// `RAW_RETENTION_DAYS`, in milliseconds.
     pub raw_retention_ms: i64,
+}
+
+impl Storage {
+    /// The names of the tables, for the store.
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        Tables {
+            segments: self.segments_table.clone(),
+            catalog: self.catalog_table.clone(),
+        }
+    }
+
+    /// How storage is divided.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        Layout {
+            buckets: self.buckets,
+            window: self.window,
+            retention_ms: self.raw_retention_ms,
+        }
+    }
 }
 
 /// The configuration of `ingest`.

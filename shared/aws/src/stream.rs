@@ -1,4 +1,4 @@
-//! Kinesis: where records go ([`KinesisSink`]), which shard takes them ([`ShardMap`]), and how they are read back
+//! Kinesis: where records go ([`KinesisSink`]), which shard takes them, and how they are read back
 //! ([`KinesisStream`]).
 
 mod reader;
@@ -6,5 +6,4 @@ mod shards;
 mod sink;
 
 pub use reader::KinesisStream;
-pub use shards::ShardMap;
-pub use sink::{KinesisSink, SinkError};
+pub use sink::KinesisSink;

@@ -34,6 +34,12 @@ impl AddressGuard {
         Self::default()
     }
 
+    /// Also lets these ranges pass.
+    #[must_use]
+    pub fn with_allowed(allowed: Vec<IpNet>) -> Self {
+        Self { allowed }
+    }
+
     /// Also lets the ranges of a comma separated list pass, as in `127.0.0.0/8,10.1.0.0/16`. An empty list allows none.
     ///
     /// # Errors

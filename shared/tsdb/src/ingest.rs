@@ -3,62 +3,116 @@
 //! An answer of acceptance is given only after the stream has acknowledged every record of the request. When it has not,
 //! the client is told to send the whole request again; samples that did get through are then stored twice and merged.
 
-use crate::flush::Layout;
+use crate::answer;
+use crate::store::BoxError;
 use serde::Serialize;
-use tidemark_model::limits;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemark_model::{Bucket, Buckets, limits};
 use tidemark_wire::envelope::{self, Record};
 use tidemark_wire::{ApiError, ErrorId, SampleError, TimeBounds, decode_metrics};
 
-/// Which shard takes which keys: the shards' first hash keys in ascending order.
+/// The open shards, as far as it matters to a producer: which buckets share a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardMap(Vec<u128>);
+pub struct ShardMap {
+    /// By bucket, the index of its shard, `0..shards`.
+    shard_of: Vec<usize>,
+    shards: usize,
+}
 
 impl ShardMap {
-    /// A map from the first hash keys of the open shards. Without any it has one shard for everything.
+    /// The map of open shards, each with the first and the last hash key of its range. Buckets of one shard get one index;
+    /// indexes are dense and leave out shards without a bucket.
     #[must_use]
-    pub fn new(mut first_keys: Vec<u128>) -> Self {
-        first_keys.sort_unstable();
-        first_keys.dedup();
-        if first_keys.first() != Some(&0) {
-            first_keys.insert(0, 0);
-        }
-        Self(first_keys)
+    pub fn new(buckets: Buckets, ranges: &[(u128, u128)]) -> Self {
+        let mut index_of_range = vec![None; ranges.len()];
+        let mut shards = 0;
+        let mut next = || {
+            shards += 1;
+            shards - 1
+        };
+        let shard_of = buckets
+            .all()
+            .map(|bucket| {
+                let hash_key = buckets.hash_key(bucket);
+                let range = ranges
+                    .iter()
+                    .position(|(first, last)| (*first..=*last).contains(&hash_key));
+                match range {
+                    Some(range) => *index_of_range[range].get_or_insert_with(&mut next),
+                    // A gap in what the stream told: this bucket gets records of its own.
+                    None => next(),
+                }
+            })
+            .collect();
+        Self { shard_of, shards }
     }
 
-    /// How many shards there are.
+    /// The map of a stream of which nothing is known: every bucket gets records of its own.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.0.len()
+    pub fn unknown(buckets: Buckets) -> Self {
+        Self::new(buckets, &[])
     }
 
-    /// The shard that takes a key.
+    /// The index of a bucket's shard.
     #[must_use]
-    pub fn shard_of(&self, key: u128) -> usize {
-        // The first shard begins at 0, so that at least one begins at or before the key.
-        self.0.partition_point(|first| *first <= key) - 1
+    pub fn shard_of(&self, bucket: Bucket) -> usize {
+        // A bucket beyond the map comes from another number of buckets; it shares the first shard's records.
+        self.shard_of.get(usize::from(bucket.0)).copied().unwrap_or_default()
+    }
+
+    /// How many indexes there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards
     }
 }
 
-/// Why the stream did not take a request.
+/// Why records are not, or not all, in the stream.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// It asked to slow down, until the deadline.
-    #[error("the stream is throttling")]
-    Throttled,
-    /// It did not answer.
+    /// The stream took no more until the time was over. Some records may be in it; putting all again is harmless.
+    #[error("the stream takes no more at the moment")]
+    Throttled {
+        /// When to try again, in seconds.
+        retry_after_s: u32,
+        /// What the stream said last.
+        #[source]
+        source: BoxError,
+    },
+    /// The stream did not answer until the time was over. Some records may be in it; putting all again is harmless.
     #[error("the stream did not answer")]
-    Unavailable(#[source] crate::store::BoxError),
+    Unavailable {
+        /// What was seen last.
+        #[source]
+        source: Option<BoxError>,
+    },
+    /// The stream refuses the call; the same call will fail again.
+    #[error("the stream refused the records")]
+    Refused {
+        /// What the stream said.
+        #[source]
+        source: BoxError,
+    },
+    /// A record is larger than the stream takes. Nothing was put.
+    #[error("a record of {bytes} bytes is larger than {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The most it may have.
+        limit: usize,
+    },
 }
 
 /// A stream that can be written to.
 pub trait Sink: Send + Sync {
-    /// Which shard takes which keys. An old answer is harmless: the stream routes by the key, and a record that holds
-    /// buckets of two shards only brings a metric to another shard than its earlier samples.
-    fn shard_map(&self) -> impl Future<Output = ShardMap> + Send;
+    /// Which buckets share a shard. It never fails, and an old answer is harmless: the stream routes by the key, and a
+    /// record that holds buckets of two shards only brings a metric to another shard than its earlier samples.
+    fn shard_map(&self) -> impl Future<Output = Arc<ShardMap>> + Send;
 
-    /// Writes records. `Ok` means that every one of them is acknowledged; on an error any of them may be. Gives up at the
-    /// deadline, in milliseconds since the Unix epoch.
-    fn put(&self, records: Vec<Record>, deadline_ms: i64) -> impl Future<Output = Result<(), PutError>> + Send;
+    /// Writes records, and gives up when the time is over. `Ok` means that every one of them is acknowledged; on an error
+    /// any of them may be.
+    fn put(&self, records: Vec<Record>, within: Duration) -> impl Future<Output = Result<(), PutError>> + Send;
 }
 
 /// The answer to a request of which at least one sample was taken, or none was sent.
@@ -83,13 +137,22 @@ pub enum Outcome {
     AllRejected(ApiError, Accepted),
 }
 
-/// When a request came and when its answer is due, in milliseconds since the Unix epoch.
+/// What ingest has to know of the installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// How many buckets there are.
+    pub buckets: Buckets,
+    /// How long raw samples are kept, in milliseconds: older ones are refused.
+    pub retention_ms: i64,
+}
+
+/// When a request came, and how long the stream may take.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimes {
-    /// When it came.
+    /// When it came, in milliseconds since the Unix epoch.
     pub now_ms: i64,
-    /// When the stream must have acknowledged it.
-    pub deadline_ms: i64,
+    /// In what time the stream must have acknowledged it.
+    pub within: Duration,
 }
 
 /// Decodes a body to the records that it becomes. This is all of ingest's own work, without the stream's.
@@ -98,18 +161,18 @@ pub struct RequestTimes {
 /// When the body cannot be read at all.
 pub fn prepare(
     body: &[u8],
-    layout: &Layout,
+    intake: &Intake,
     shards: &ShardMap,
     now_ms: i64,
 ) -> Result<(Vec<Record>, Accepted), ApiError> {
     let bounds = TimeBounds {
         now_ms,
-        oldest_ms: now_ms.saturating_sub(layout.retention_ms),
+        oldest_ms: now_ms.saturating_sub(intake.retention_ms),
         newest_ms: now_ms.saturating_add(limits::MAX_FUTURE_MS),
     };
     let batch = decode_metrics(body, bounds)?;
-    let shard_of = |bucket| shards.shard_of(layout.buckets.hash_key(bucket));
-    let records = envelope::encode_records(&batch, layout.buckets, &shard_of, shards.count(), now_ms);
+    let shard_of = |bucket| shards.shard_of(bucket);
+    let records = envelope::encode_records(&batch, intake.buckets, &shard_of, shards.shards(), now_ms);
     let accepted = Accepted {
         status: "accepted",
         accepted: batch.samples().len(),
@@ -123,9 +186,9 @@ pub fn prepare(
 ///
 /// # Errors
 /// When the body cannot be read at all, or the stream has not acknowledged everything by the deadline.
-pub async fn accept(sink: &impl Sink, layout: &Layout, body: &[u8], times: RequestTimes) -> Result<Outcome, ApiError> {
+pub async fn accept(sink: &impl Sink, intake: &Intake, body: &[u8], times: RequestTimes) -> Result<Outcome, ApiError> {
     let shards = sink.shard_map().await;
-    let (records, accepted) = prepare(body, layout, &shards, times.now_ms)?;
+    let (records, accepted) = prepare(body, intake, &shards, times.now_ms)?;
     if accepted.accepted == 0 && accepted.rejected > 0 {
         return Ok(Outcome::AllRejected(
             all_rejected(&accepted),
@@ -136,7 +199,7 @@ pub async fn accept(sink: &impl Sink, layout: &Layout, body: &[u8], times: Reque
         ));
     }
     if !records.is_empty() {
-        sink.put(records, times.deadline_ms).await.map_err(put_failed)?;
+        sink.put(records, times.within).await.map_err(put_failed)?;
     }
     Ok(Outcome::Accepted(accepted))
 }
@@ -163,33 +226,16 @@ fn put_failed(error: PutError) -> ApiError {
         "the stream did not take a request"
     );
     match error {
-        PutError::Throttled => ApiError::new(
+        PutError::Throttled { retry_after_s, .. } => ApiError::new(
             ErrorId::StreamThrottled,
             "the stream takes no more right now; send the request again",
         )
-        .with_retry_after(1),
-        PutError::Unavailable(_) => ApiError::new(
+        .with_retry_after(retry_after_s),
+        PutError::Unavailable { .. } => ApiError::new(
             ErrorId::StreamUnavailable,
             "the stream did not answer; send the request again",
         )
         .with_retry_after(2),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_belongs_to_the_shard_that_begins_at_or_before_it() {
-        let half = u128::MAX / 2;
-        let map = ShardMap::new(vec![half, 0]);
-        assert_eq!((map.count(), map.shard_of(0), map.shard_of(half - 1)), (2, 0, 0));
-        assert_eq!((map.shard_of(half), map.shard_of(u128::MAX)), (1, 1));
-    }
-
-    #[test]
-    fn a_map_without_shards_has_one_for_everything() {
-        assert_eq!(ShardMap::new(Vec::new()).shard_of(u128::MAX), 0);
+        PutError::Refused { .. } | PutError::TooLarge { .. } => answer::internal(&error),
     }
 }

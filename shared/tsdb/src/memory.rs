@@ -7,8 +7,9 @@ use crate::store::{
 };
 use crate::stream::{DeadLetter, DeadLetters, Page, Position, Stream, StreamRecord};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use tidemark_model::{Bucket, Period, Window};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tidemark_model::{Bucket, Buckets, Period, Window};
 use tidemark_wire::envelope::Record;
 
 /// See the module.
@@ -156,6 +157,8 @@ impl DeadLetters for MemoryStore {
 /// A stream in memory: shards that divide the key space evenly, and a clock that the test sets.
 #[derive(Debug)]
 pub struct MemoryStream {
+    buckets: Buckets,
+    ranges: Vec<(u128, u128)>,
     shards: Vec<Mutex<Vec<StreamRecord>>>,
     now_ms: Mutex<i64>,
 }
@@ -166,9 +169,20 @@ impl MemoryStream {
 
     /// A stream with this many shards, at least one.
     #[must_use]
-    pub fn new(shards: usize, now_ms: i64) -> Self {
+    pub fn new(buckets: Buckets, shards: usize, now_ms: i64) -> Self {
+        let count = shards.max(1) as u128;
+        let share = u128::MAX / count;
+        let last = |shard| {
+            if shard + 1 == count {
+                u128::MAX
+            } else {
+                share * (shard + 1) - 1
+            }
+        };
         Self {
-            shards: (0..shards.max(1)).map(|_| Mutex::default()).collect(),
+            buckets,
+            ranges: (0..count).map(|shard| (share * shard, last(shard))).collect(),
+            shards: (0..count).map(|_| Mutex::default()).collect(),
             now_ms: Mutex::new(now_ms),
         }
     }
@@ -213,19 +227,19 @@ impl MemoryStream {
 }
 
 impl Sink for MemoryStream {
-    async fn shard_map(&self) -> ShardMap {
-        let share = (u128::MAX / self.shards.len() as u128).saturating_add(1);
-        ShardMap::new(
-            (0..self.shards.len() as u128)
-                .map(|shard| share.saturating_mul(shard))
-                .collect(),
-        )
+    async fn shard_map(&self) -> Arc<ShardMap> {
+        Arc::new(ShardMap::new(self.buckets, &self.ranges))
     }
 
-    async fn put(&self, records: Vec<Record>, _deadline_ms: i64) -> Result<(), PutError> {
-        let map = self.shard_map().await;
+    async fn put(&self, records: Vec<Record>, _within: Duration) -> Result<(), PutError> {
         for record in records {
-            self.append(map.shard_of(record.explicit_hash_key), record.data);
+            let key = record.explicit_hash_key;
+            let shard = self
+                .ranges
+                .iter()
+                .position(|(first, last)| (*first..=*last).contains(&key));
+            // The ranges cover all keys.
+            self.append(shard.unwrap_or_default(), record.data);
         }
         Ok(())
     }

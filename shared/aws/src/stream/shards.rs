@@ -6,8 +6,9 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::Shard;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tidemark_model::{Bucket, Buckets};
+use tidemark_model::Buckets;
 use tidemark_tsdb::StoreError;
+use tidemark_tsdb::ingest::ShardMap;
 
 /// How long a map is used. A reshard in between is harmless: records reach the right shard by their hash key, there are
 /// only more of them than shards need, or a shard gets two.
@@ -18,62 +19,6 @@ const FRESH_GUESS: Duration = Duration::from_secs(10);
 
 /// How long a request waits for the map. Without one it goes on with a guess.
 const LOAD_LIMIT: Duration = Duration::from_secs(2);
-
-/// The open shards, as far as it matters to a producer: which buckets share a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardMap {
-    /// By bucket, the index of its shard, `0..shards`.
-    shard_of: Vec<usize>,
-    shards: usize,
-}
-
-impl ShardMap {
-    /// The map of open shards, each with the first and the last hash key of its range. Buckets of one shard get one index;
-    /// indexes are dense and leave out shards without a bucket.
-    #[must_use]
-    pub fn new(buckets: Buckets, ranges: &[(u128, u128)]) -> Self {
-        let mut index_of_range = vec![None; ranges.len()];
-        let mut shards = 0;
-        let mut next = || {
-            shards += 1;
-            shards - 1
-        };
-        let shard_of = buckets
-            .all()
-            .map(|bucket| {
-                let hash_key = buckets.hash_key(bucket);
-                let range = ranges
-                    .iter()
-                    .position(|(first, last)| (*first..=*last).contains(&hash_key));
-                match range {
-                    Some(range) => *index_of_range[range].get_or_insert_with(&mut next),
-                    // A gap in what the stream told: this bucket gets records of its own.
-                    None => next(),
-                }
-            })
-            .collect();
-        Self { shard_of, shards }
-    }
-
-    /// The map of a stream of which nothing is known: every bucket gets records of its own.
-    #[must_use]
-    pub fn unknown(buckets: Buckets) -> Self {
-        Self::new(buckets, &[])
-    }
-
-    /// The index of a bucket's shard.
-    #[must_use]
-    pub fn shard_of(&self, bucket: Bucket) -> usize {
-        // A bucket beyond the map comes from another number of buckets; it shares the first shard's records.
-        self.shard_of.get(usize::from(bucket.0)).copied().unwrap_or_default()
-    }
-
-    /// How many indexes there are.
-    #[must_use]
-    pub fn shards(&self) -> usize {
-        self.shards
-    }
-}
 
 /// The map of a stream, kept and refreshed.
 #[derive(Debug)]

@@ -1,15 +1,16 @@
 //! Putting records, all of them or with an error.
 
-use super::shards::{Directory, ShardMap};
+use super::shards::Directory;
 use crate::error::{Partial, is_later, is_unavailable};
 use crate::pace::{Pace, calls};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidemark_model::Buckets;
 use tidemark_model::limits::MAX_RECORD_BYTES;
+use tidemark_tsdb::ingest::{PutError, ShardMap, Sink};
 use tidemark_tsdb::store::BoxError;
 use tidemark_wire::envelope::Record;
 
@@ -24,42 +25,6 @@ const PARTITION_KEY: &str = "-";
 
 /// When a client that met a full stream should come back, in seconds: a shard's budget is per second.
 const RETRY_AFTER_S: u32 = 2;
-
-/// Why records are not, or not all, in the stream.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// The stream took no more until the deadline. Some records may be in it; putting all again is harmless.
-    #[error("the stream takes no more at the moment")]
-    Throttled {
-        /// When to try again, in seconds.
-        retry_after_s: u32,
-        /// What the stream said last.
-        #[source]
-        source: BoxError,
-    },
-    /// The stream did not answer until the deadline. Some records may be in it; putting all again is harmless.
-    #[error("the stream did not answer")]
-    Unavailable {
-        /// What was seen last.
-        #[source]
-        source: Option<BoxError>,
-    },
-    /// The stream refuses the call; the same call will fail again.
-    #[error("the stream refused the records")]
-    Refused {
-        /// What the stream said.
-        #[source]
-        source: BoxError,
-    },
-    /// A record is larger than the stream takes. Nothing was put.
-    #[error("a record of {bytes} bytes is larger than {limit}")]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The most it may have.
-        limit: usize,
-    },
-}
 
 /// The producer's end of the stream. Share one per process.
 #[derive(Debug)]
@@ -89,41 +54,8 @@ impl KinesisSink {
         }
     }
 
-    /// Which buckets share a shard. Asks the stream when the last answer is some minutes old or a put failed since;
-    /// never fails: a stream that does not tell is taken to have one shard per bucket.
-    pub async fn shard_map(&self) -> Arc<ShardMap> {
-        self.directory.current().await
-    }
-
-    /// Puts records. `Ok` means that the stream has acknowledged every one of them.
-    ///
-    /// # Errors
-    /// When that did not happen until the deadline, or cannot.
-    pub async fn put(&self, records: Vec<Record>, deadline: Instant) -> Result<(), SinkError> {
-        if let Some(bytes) = records
-            .iter()
-            .map(|record| record.data.len())
-            .find(|bytes| *bytes > MAX_RECORD_BYTES)
-        {
-            return Err(SinkError::TooLarge {
-                bytes,
-                limit: MAX_RECORD_BYTES,
-            });
-        }
-        for call in calls(records, CALL_RECORDS, CALL_BYTES, |record| {
-            record.data.len() + PARTITION_KEY.len()
-        }) {
-            let put = self.put_call(call, deadline).await;
-            if put.is_err() {
-                self.directory.doubt();
-            }
-            put?;
-        }
-        Ok(())
-    }
-
     /// Puts the records of one call, and again those that were not taken.
-    async fn put_call(&self, records: Vec<Record>, deadline: Instant) -> Result<(), SinkError> {
+    async fn put_call(&self, records: Vec<Record>, deadline: Instant) -> Result<(), PutError> {
         let mut attempts = self.pace.until(deadline);
         let all = records.len();
         let mut waiting = Vec::with_capacity(all);
@@ -133,8 +65,9 @@ impl KinesisSink {
                 .explicit_hash_key(record.explicit_hash_key.to_string())
                 .partition_key(PARTITION_KEY)
                 .build();
-            waiting.push(entry.map_err(|error| SinkError::Refused { source: error.into() })?);
+            waiting.push(entry.map_err(|error| PutError::Refused { source: error.into() })?);
         }
+        let mut last = PutError::Unavailable { source: None };
         loop {
             let call = self
                 .client
@@ -142,13 +75,13 @@ impl KinesisSink {
                 .stream_name(&self.stream_name)
                 .set_records(Some(waiting.clone()))
                 .send();
-            let problem = match attempts.run(Box::pin(call)).await {
-                None => return Err(SinkError::Unavailable { source: None }),
+            last = match attempts.run(Box::pin(call)).await {
+                None => return Err(last),
                 Some(Ok(answer)) => {
                     let results = answer.records();
                     if results.len() != waiting.len() {
                         let source = format!("{} results for {} records", results.len(), waiting.len());
-                        return Err(SinkError::Unavailable {
+                        return Err(PutError::Unavailable {
                             source: Some(source.into()),
                         });
                     }
@@ -175,23 +108,55 @@ impl KinesisSink {
                     let throttled = error.as_service_error().and_then(code_of).is_some_and(is_throttled);
                     problem(throttled, error.into())
                 }
-                Some(Err(error)) => return Err(SinkError::Refused { source: error.into() }),
+                Some(Err(error)) => return Err(PutError::Refused { source: error.into() }),
             };
             if !attempts.pause().await {
-                return Err(problem);
+                return Err(last);
             }
         }
     }
 }
 
-fn problem(throttled: bool, source: BoxError) -> SinkError {
+impl Sink for KinesisSink {
+    /// Asks the stream when the last answer is some minutes old or a put failed since; a stream that does not tell is
+    /// taken to have one shard per bucket.
+    async fn shard_map(&self) -> Arc<ShardMap> {
+        self.directory.current().await
+    }
+
+    async fn put(&self, records: Vec<Record>, within: Duration) -> Result<(), PutError> {
+        let deadline = self.pace.now() + within;
+        if let Some(bytes) = records
+            .iter()
+            .map(|record| record.data.len())
+            .find(|bytes| *bytes > MAX_RECORD_BYTES)
+        {
+            return Err(PutError::TooLarge {
+                bytes,
+                limit: MAX_RECORD_BYTES,
+            });
+        }
+        for call in calls(records, CALL_RECORDS, CALL_BYTES, |record| {
+            record.data.len() + PARTITION_KEY.len()
+        }) {
+            let put = self.put_call(call, deadline).await;
+            if put.is_err() {
+                self.directory.doubt();
+            }
+            put?;
+        }
+        Ok(())
+    }
+}
+
+fn problem(throttled: bool, source: BoxError) -> PutError {
     if throttled {
-        SinkError::Throttled {
+        PutError::Throttled {
             retry_after_s: RETRY_AFTER_S,
             source,
         }
     } else {
-        SinkError::Unavailable { source: Some(source) }
+        PutError::Unavailable { source: Some(source) }
     }
 }
 

@@ -1,10 +1,11 @@
 use super::*;
 use crate::flush::Layout;
-use crate::ingest::{RequestTimes, accept};
+use crate::ingest::{Intake, RequestTimes, accept};
 use crate::memory::{MemoryStore, MemoryStream};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tidemark_model::{Buckets, WindowLength};
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -15,6 +16,13 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 const NOW: i64 = 1_767_225_600_000;
+
+fn intake() -> Intake {
+    Intake {
+        buckets: layout().buckets,
+        retention_ms: layout().retention_ms,
+    }
+}
 
 fn layout() -> Layout {
     Layout {
@@ -30,7 +38,7 @@ fn never() -> bool {
 
 /// Ten requests of twenty samples each, one metric each.
 fn stream() -> MemoryStream {
-    let stream = MemoryStream::new(2, NOW);
+    let stream = MemoryStream::new(layout().buckets, 2, NOW);
     for metric in 0..10 {
         let metrics: Vec<_> = (0..20)
             .map(|host| json!({"name": format!("m{metric}"), "value": host, "labels": {"host": format!("h{host}")}}))
@@ -38,9 +46,9 @@ fn stream() -> MemoryStream {
         let body = json!({ "metrics": metrics }).to_string();
         let times = RequestTimes {
             now_ms: NOW,
-            deadline_ms: NOW,
+            within: Duration::from_secs(1),
         };
-        block_on(accept(&stream, &layout(), body.as_bytes(), times)).unwrap();
+        block_on(accept(&stream, &intake(), body.as_bytes(), times)).unwrap();
     }
     stream
 }

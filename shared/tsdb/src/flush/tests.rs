@@ -1,11 +1,12 @@
 use super::*;
-use crate::ingest::{Outcome, RequestTimes, accept};
+use crate::ingest::{Intake, Outcome, RequestTimes, accept};
 use crate::memory::{MemoryStore, MemoryStream};
 use crate::select::{Reader, Select, Selector};
 use crate::store::{CatalogEntry, NewCatalogEntry};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemark_model::LabelFilter;
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -16,6 +17,13 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 const NOW: i64 = 1_767_225_600_000;
+
+fn intake() -> Intake {
+    Intake {
+        buckets: layout().buckets,
+        retention_ms: layout().retention_ms,
+    }
+}
 
 fn layout() -> Layout {
     Layout {
@@ -34,7 +42,7 @@ struct Pipeline {
 impl Pipeline {
     fn new(shards: usize) -> Self {
         Self {
-            stream: MemoryStream::new(shards, NOW),
+            stream: MemoryStream::new(layout().buckets, shards, NOW),
             store: Arc::new(MemoryStore::default()),
         }
     }
@@ -50,9 +58,9 @@ impl Pipeline {
         let body = json!({ "metrics": metrics }).to_string();
         let times = RequestTimes {
             now_ms: NOW,
-            deadline_ms: NOW + 1_000,
+            within: Duration::from_secs(1),
         };
-        let outcome = block_on(accept(&self.stream, &layout(), body.as_bytes(), times)).unwrap();
+        let outcome = block_on(accept(&self.stream, &intake(), body.as_bytes(), times)).unwrap();
         assert!(matches!(outcome, Outcome::Accepted(accepted) if accepted.accepted == samples.len()));
     }
 
