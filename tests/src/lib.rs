@@ -1,1 +1,1 @@
-//! 
+//! The end-to-end and acceptance tests of Tidemark, and the programs that show it (`tidemark-demo`) and measure it.
