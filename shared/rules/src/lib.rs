@@ -10,8 +10,11 @@
 )]
 
 pub mod condition;
+pub mod conformance;
 pub mod decide;
 pub mod event;
+#[cfg(test)]
+mod fixtures;
 pub mod instance;
 pub mod manage;
 pub mod memory;
@@ -24,6 +27,6 @@ pub mod vector;
 pub use condition::Condition;
 pub use event::{Publish, PublishError, TransitionEvent};
 pub use instance::{Instance, InstanceState, Transition, TransitionKind, TransitionReason};
-pub use memory::MemoryAlertStore;
+pub use memory::{MemoryAlertStore, MemoryTopic};
 pub use rule::{InvalidField, Rule, RuleSnapshot, Severity};
 pub use store::AlertStore;

@@ -1,5 +1,6 @@
-//! The alert store in memory: for tests, and for running everything in one process.
+//! The alert store and the topic in memory: for tests, and for running everything in one process.
 
+use crate::event::{Publish, PublishError, TransitionEvent};
 use crate::instance::Instance;
 use crate::rule::Rule;
 use crate::store::{
@@ -222,6 +223,57 @@ impl AlertStore for MemoryAlertStore {
 
     async fn log_entry(&self, key: &AttemptKey) -> Result<Option<LogEntry>, StoreError> {
         Ok(self.tables().log.get(key).cloned())
+    }
+}
+
+/// A topic that keeps what is published to it.
+#[derive(Debug, Default)]
+pub struct MemoryTopic {
+    state: Mutex<TopicState>,
+}
+
+#[derive(Debug, Default)]
+struct TopicState {
+    published: Vec<TransitionEvent>,
+    down: bool,
+}
+
+impl MemoryTopic {
+    /// An empty topic.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A topic that is down takes nothing.
+    pub fn set_down(&self, down: bool) {
+        self.state().down = down;
+    }
+
+    /// What was published since the last call, in order.
+    #[must_use]
+    pub fn take(&self) -> Vec<TransitionEvent> {
+        std::mem::take(&mut self.state().published)
+    }
+
+    fn state(&self) -> MutexGuard<'_, TopicState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Publish for MemoryTopic {
+    async fn publish(&self, events: &[TransitionEvent]) -> Vec<Result<(), PublishError>> {
+        let mut state = self.state();
+        if state.down {
+            let refuse = |_| {
+                Err(PublishError {
+                    reason: "the topic is down".to_owned(),
+                })
+            };
+            return events.iter().map(refuse).collect();
+        }
+        state.published.extend_from_slice(events);
+        events.iter().map(|_| Ok(())).collect()
     }
 }
 
