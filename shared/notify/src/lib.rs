@@ -11,6 +11,8 @@
 
 pub mod address;
 pub mod deliver;
+#[cfg(test)]
+mod fixtures;
 pub mod recording;
 pub mod retry;
 pub mod sender;
