@@ -119,11 +119,8 @@ impl Client {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        if state.phase == Phase::Open {
-            state.phase = Phase::Abandoned;
-        }
-        drop(state);
+        // Also after a `close` that was not waited for.
+        self.shared.lock().phase = Phase::Abandoned;
         self.shared.bell.notify_one();
     }
 }

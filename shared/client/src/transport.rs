@@ -156,7 +156,7 @@ fn now() -> std::time::SystemTime {
 
 fn push_url(base: &str) -> Result<Url, Error> {
     let invalid = |reason: &str| Error::InvalidUrl {
-        url: base.to_owned(),
+        url: without_user(base),
         reason: reason.to_owned(),
     };
     let url = Url::parse(base).map_err(|e| invalid(&e.to_string()))?;
@@ -167,17 +167,29 @@ fn push_url(base: &str) -> Result<Url, Error> {
         return Err(invalid("it must end with the path of the API, without ? and #"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Error::InvalidUrl {
-            url: format!("{}://…", url.scheme()),
-            reason: "it must not hold a user name or password".to_owned(),
-        });
+        return Err(invalid("it must not hold a user name or password"));
     }
     Url::parse(&format!("{}/api/v1/metrics", url.as_str().trim_end_matches('/'))).map_err(|e| invalid(&e.to_string()))
 }
 
+/// A URL for a message: a password in it ends up in no log.
+fn without_user(url: &str) -> String {
+    url.rsplit_once('@').map_or(url, |(_, rest)| rest).to_owned()
+}
+
+/// Whether a URL names this machine, which no proxy can reach for us.
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|a| a.is_loopback())
+    })
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place: time limits, no redirects")]
 fn http_client(url: &Url, timeout: Duration) -> Result<reqwest::Client, Error> {
-    reqwest::Client::builder()
+    let builder = reqwest::Client::builder();
+    let builder = if is_loopback(url) { builder.no_proxy() } else { builder };
+    builder
         .tls_backend_preconfigured(tls_config(url)?)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(timeout)

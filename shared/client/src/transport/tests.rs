@@ -19,8 +19,29 @@ fn a_url_that_cannot_work_is_refused_and_shows_no_password() {
     for url in ["", "localhost:4566", "ftp://x", "https://x/?a=b", "https://x/#y"] {
         assert!(matches!(push_url(url), Err(Error::InvalidUrl { .. })), "{url}");
     }
-    let text = push_url("https://me:secret@x").unwrap_err().to_string();
-    assert!(!text.contains("secret"), "{text}");
+    for url in [
+        "https://me:secret@x",
+        "https://me:secret@x/?a=b",
+        "https://me:secret@:x",
+        "ftp://me:secret@x",
+    ] {
+        let text = push_url(url).unwrap_err().to_string();
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
+
+#[test]
+fn the_local_stack_is_not_reached_through_a_proxy() {
+    for (url, loopback) in [
+        ("http://localhost:4566/x", true),
+        ("http://127.0.0.1:4566", true),
+        ("http://[::1]:4566", true),
+        ("https://abc.execute-api.us-east-1.amazonaws.com", false),
+        ("http://localhost.example", false),
+        ("http://10.0.0.1", false),
+    ] {
+        assert_eq!(is_loopback(&Url::parse(url).unwrap()), loopback, "{url}");
+    }
 }
 
 #[test]
