@@ -37,7 +37,7 @@ impl Interner {
         self.hashes.push(hash);
         // At most half full, so that a search ends soon.
         if self.hashes.len() * 2 > self.table.len() {
-            let length = (self.table.len() * 4).max(64);
+            let length = (self.table.len() * 2).max(64);
             self.table.clear();
             self.table.resize(length, (0, 0));
             for number in 0..self.hashes.len() {

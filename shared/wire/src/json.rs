@@ -39,6 +39,8 @@ pub fn decode_metrics(body: &[u8], bounds: TimeBounds) -> Result<Batch<'_>, Body
         last_timestamp: ("", 0),
         failure: None,
     };
+    // A sample of many labels takes some 250 bytes. A wrong guess costs a copy, or some memory in proportion to the body.
+    decoder.builder.reserve(body.len() / 256);
     let mut json = serde_json::Deserializer::from_str(text);
     let outcome = json
         .deserialize_map(BodyVisitor(&mut decoder))

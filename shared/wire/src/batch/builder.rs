@@ -53,7 +53,10 @@ pub struct BatchBuilder<'a> {
     canonical: Vec<u8>,
     canonical_ends: Vec<u32>,
     scratch: Vec<u8>,
+    /// The pairs of the set that is being built, and of the one before.
     set_scratch: Vec<u32>,
+    before: Vec<u32>,
+    before_at: usize,
     /// How many samples were offered.
     offered: usize,
 }
@@ -75,8 +78,16 @@ impl<'a> BatchBuilder<'a> {
             canonical_ends: Vec::new(),
             scratch: Vec::new(),
             set_scratch: Vec::new(),
+            before: Vec::new(),
+            before_at: 0,
             offered: 0,
         }
+    }
+
+    /// Makes room for a number of samples.
+    pub(crate) fn reserve(&mut self, samples: usize) {
+        self.batch.samples.reserve(samples);
+        self.batch.series.reserve(samples / 2);
     }
 
     /// Adds a sample, or records why it is refused. Labels may come in any order.
@@ -161,7 +172,9 @@ impl<'a> BatchBuilder<'a> {
 
     /// Begins a label set; labels follow, then [`Self::end_set`].
     pub(crate) fn begin_set(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.set_scratch);
         self.set_scratch.clear();
+        self.before_at = 0;
     }
 
     /// Adds a label to the set that was begun.
@@ -172,6 +185,10 @@ impl<'a> BatchBuilder<'a> {
                 "labels",
                 format!("has more than {MAX_LABELS_PER_SERIES} labels"),
             ));
+        }
+        if let Some(pair) = self.as_before(&name, &value) {
+            self.set_scratch.push(pair);
+            return Ok(());
         }
         let name = self.label_name(name)?;
         let hash = xxh3_64_with_seed(value.as_bytes(), mix(self.seed, name));
@@ -188,14 +205,19 @@ impl<'a> BatchBuilder<'a> {
         Ok(())
     }
 
+    /// The pair that stands next in the set before, when this is the same one: the series of a host share most labels.
+    fn as_before(&mut self, name: &str, value: &str) -> Option<u32> {
+        let pair = *self.before.get(self.before_at)?;
+        let before = &self.batch.pairs[pair as usize];
+        if self.batch.label_names[before.name as usize] != name {
+            return None;
+        }
+        self.before_at += 1;
+        (before.value == value).then_some(pair)
+    }
+
     fn label_name(&mut self, text: Cow<'a, str>) -> Result<u32, Refusal> {
         let known = &self.batch.label_names;
-        // Label sets of one request most often have the same names in the same order.
-        if let Some(guess) = self.last_set_pair(self.set_scratch.len())
-            && known[guess as usize] == text
-        {
-            return Ok(guess);
-        }
         let hash = xxh3_64_with_seed(text.as_bytes(), self.seed);
         if let Some(known) = self.label_names.find(hash, |number| known[number as usize] == text) {
             return Ok(known);
@@ -213,13 +235,6 @@ impl<'a> BatchBuilder<'a> {
         }
         self.batch.label_names.push(text);
         Ok(self.label_names.add(hash))
-    }
-
-    /// The name of the label at a place of the set before.
-    fn last_set_pair(&self, place: usize) -> Option<u32> {
-        let last = self.batch.sets.last()?;
-        let pair = self.batch.set_pairs[last.start as usize..last.end as usize].get(place)?;
-        Some(self.batch.pairs[*pair as usize].name)
     }
 
     fn new_pair(&mut self, hash: u64, name: u32, value: Cow<'a, str>) -> Result<u32, Refusal> {
