@@ -53,8 +53,8 @@ impl<S: Store, D: DeadLetters> Consume<S, D> {
         }
         let mut consumer = self.consumer.lock().await;
         for (shard, records) in shards {
-            let report = consumer
-                .flush(&shard, &records, &self.dead_letters)
+            // Boxed: the type of the whole way down to the socket is deeper than the compiler follows.
+            let report = Box::pin(consumer.flush(&shard, &records, &self.dead_letters))
                 .await
                 .map_err(|failed| chain(&failed))?;
             tracing::info!(
