@@ -1,16 +1,30 @@
 //! The DynamoDB calls that the stores are made of: whole batches, whole queries, counted.
 
-use crate::error::{Partial, is_unavailable, store_error, unavailable};
+mod attributes;
+mod consumed;
+
+pub(crate) use attributes::{Attributes, key, n, s};
+pub use consumed::{Consumed, Units};
+
+use crate::error::{Partial, is_later, is_unavailable, store_error, unavailable};
 use crate::pace::{Attempts, Pace, calls};
+use attributes::item_bytes;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity, PutRequest, ReturnConsumedCapacity, WriteRequest};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeValue, PutRequest, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem,
+    WriteRequest,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidemark_tsdb::StoreError;
 
@@ -30,72 +44,6 @@ const BATCHES_AT_ONCE: usize = 8;
 /// How long one operation of a store may take, all attempts and pages together: half of the gateway's 30 s, so that the
 /// caller can still answer.
 const OPERATION_LIMIT: Duration = Duration::from_secs(15);
-
-/// What DynamoDB said it charged, for one table.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Units {
-    /// Write units.
-    pub write: f64,
-    /// Read units.
-    pub read: f64,
-    /// The calls.
-    pub calls: u64,
-    /// The items that writes were asked for, each attempt counted.
-    pub items_written: u64,
-}
-
-/// What DynamoDB said it charged, table by table.
-#[derive(Debug, Default)]
-pub struct Consumed(Mutex<BTreeMap<String, Units>>);
-
-impl Consumed {
-    /// What was counted so far.
-    #[must_use]
-    pub fn by_table(&self) -> BTreeMap<String, Units> {
-        self.tables().clone()
-    }
-
-    /// What was counted so far for one table.
-    #[must_use]
-    pub fn of(&self, table: &str) -> Units {
-        self.tables().get(table).copied().unwrap_or_default()
-    }
-
-    fn tables(&self) -> MutexGuard<'_, BTreeMap<String, Units>> {
-        // Sums stay sums when a holder panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, table: &str, count: impl FnOnce(&mut Units)) {
-        let mut tables = self.tables();
-        match tables.get_mut(table) {
-            Some(units) => count(units),
-            None => count(tables.entry(table.to_owned()).or_default()),
-        }
-    }
-
-    pub(crate) fn wrote<'a>(
-        &self,
-        table: &str,
-        items: usize,
-        capacity: impl IntoIterator<Item = &'a ConsumedCapacity>,
-    ) {
-        let units: f64 = capacity.into_iter().filter_map(ConsumedCapacity::capacity_units).sum();
-        self.add(table, |counted| {
-            counted.calls += 1;
-            counted.items_written += items as u64;
-            counted.write += units;
-        });
-    }
-
-    pub(crate) fn read(&self, table: &str, capacity: Option<&ConsumedCapacity>) {
-        let units = capacity.and_then(ConsumedCapacity::capacity_units).unwrap_or_default();
-        self.add(table, |counted| {
-            counted.calls += 1;
-            counted.read += units;
-        });
-    }
-}
 
 /// Which items of one partition are wanted.
 #[derive(Clone, Debug, Default)]
@@ -219,13 +167,7 @@ impl Database {
                 }
             };
             if let Some(filter) = &wanted.filter {
-                call = call.filter_expression(&filter.expression);
-                for (name, attribute) in &filter.names {
-                    call = call.expression_attribute_names(*name, *attribute);
-                }
-                for (name, value) in &filter.values {
-                    call = call.expression_attribute_values(name, value.clone());
-                }
+                call = filtered(call, filter);
             } else if let Some(at_least) = wanted.at_least {
                 // With a filter the limit would count what the filter drops.
                 call = call.limit(i32::try_from(at_least - found.len()).unwrap_or(i32::MAX));
@@ -256,6 +198,142 @@ impl Database {
         Ok(got.item)
     }
 
+    /// How many items of a partition pass a filter. Read without waiting for the newest writes, at half the price.
+    pub(crate) async fn count(&self, table: &str, pk: String, filter: Option<Filter>) -> Result<u64, StoreError> {
+        let attempts = self.attempts();
+        let mut count = 0;
+        let mut start = None;
+        loop {
+            let mut call = self
+                .client
+                .query()
+                .table_name(table)
+                .select(Select::Count)
+                .key_condition_expression("#pk = :pk")
+                .expression_attribute_names("#pk", crate::keys::PK)
+                .expression_attribute_values(":pk", s(&pk))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .set_exclusive_start_key(start.take());
+            if let Some(filter) = &filter {
+                call = filtered(call, filter);
+            }
+            let page = self.run(&attempts, "Query", call.send()).await?;
+            self.consumed.read(table, page.consumed_capacity());
+            count += u64::try_from(page.count).unwrap_or_default();
+            match page.last_evaluated_key.filter(|key| !key.is_empty()) {
+                Some(key) => start = Some(key),
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// An update that reports the item when its condition is not met.
+    pub(crate) fn update(&self, table: &str, key: Item) -> UpdateItemFluentBuilder {
+        self.client
+            .update_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+
+    /// Does an update.
+    pub(crate) async fn written(
+        &self,
+        operation: &'static str,
+        table: &str,
+        call: UpdateItemFluentBuilder,
+    ) -> Result<Written, StoreError> {
+        let answer = self.attempts().run(Box::pin(call.send())).await;
+        match answer {
+            None => Err(unavailable(operation, None)),
+            Some(Ok(done)) => {
+                self.consumed.wrote(table, 1, done.consumed_capacity());
+                Ok(Written::Done(done.attributes.unwrap_or_default()))
+            }
+            Some(Err(error)) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Written::Unmet(failed.item().filter(|item| !item.is_empty()).cloned()))
+                }
+                _ => Err(store_error(operation, error)),
+            },
+        }
+    }
+
+    /// Deletes an item if an attribute has a value; whether it did.
+    pub(crate) async fn delete_if(
+        &self,
+        table: &str,
+        key: Item,
+        (attribute, value): (&str, AttributeValue),
+    ) -> Result<bool, StoreError> {
+        const OPERATION: &str = "DeleteItem";
+        let call = self
+            .client
+            .delete_item()
+            .table_name(table)
+            .set_key(Some(key))
+            .condition_expression("#attribute = :value")
+            .expression_attribute_names("#attribute", attribute)
+            .expression_attribute_values(":value", value)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send();
+        match self.attempts().run(Box::pin(call)).await {
+            None => Err(unavailable(OPERATION, None)),
+            Some(Ok(done)) => {
+                self.consumed.wrote(table, 1, done.consumed_capacity());
+                Ok(true)
+            }
+            Some(Err(error)) => match error.as_service_error() {
+                Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(false),
+                _ => Err(store_error(OPERATION, error)),
+            },
+        }
+    }
+
+    /// Does all of some writes or none: answers with the places of those whose conditions are not met, none when all
+    /// were done. Repeats what met another transaction.
+    pub(crate) async fn transact(&self, table: &str, writes: Vec<TransactWriteItem>) -> Result<Vec<usize>, StoreError> {
+        const OPERATION: &str = "TransactWriteItems";
+        let mut attempts = self.attempts();
+        loop {
+            let call = self
+                .client
+                .transact_write_items()
+                .set_transact_items(Some(writes.clone()))
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send();
+            let error = match attempts.run(Box::pin(call)).await {
+                None => return Err(unavailable(OPERATION, None)),
+                Some(Ok(done)) => {
+                    self.consumed.wrote(table, writes.len(), done.consumed_capacity());
+                    return Ok(Vec::new());
+                }
+                Some(Err(error)) => error,
+            };
+            let Some(TransactWriteItemsError::TransactionCanceledException(canceled)) = error.as_service_error() else {
+                return Err(store_error(OPERATION, error));
+            };
+            let codes: Vec<&str> = canceled
+                .cancellation_reasons()
+                .iter()
+                .map(|reason| reason.code().unwrap_or_default())
+                .collect();
+            let unmet: Vec<usize> = (0..codes.len())
+                .filter(|place| codes[*place] == "ConditionalCheckFailed")
+                .collect();
+            if !unmet.is_empty() {
+                return Ok(unmet);
+            }
+            if !codes.iter().any(|code| is_later(code)) {
+                return Err(store_error(OPERATION, error));
+            }
+            if !attempts.pause().await {
+                return Err(unavailable(OPERATION, Some(error.into())));
+            }
+        }
+    }
+
     /// The attempts of one operation.
     pub(crate) fn attempts(&self) -> Attempts<'_> {
         self.pace.within(self.limit)
@@ -278,93 +356,29 @@ impl Database {
     }
 }
 
+/// What became of a conditional write.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It was done; the attributes that were asked for.
+    Done(Item),
+    /// The condition was not met; the item that stands there.
+    Unmet(Option<Item>),
+}
+
+fn filtered(mut call: QueryFluentBuilder, filter: &Filter) -> QueryFluentBuilder {
+    for (name, attribute) in &filter.names {
+        call = call.expression_attribute_names(*name, *attribute);
+    }
+    for (name, value) in &filter.values {
+        call = call.expression_attribute_values(name, value.clone());
+    }
+    call.filter_expression(&filter.expression)
+}
+
 /// A call that cannot even be built.
 pub(crate) fn refused(operation: &'static str, error: impl Error + Send + Sync + 'static) -> StoreError {
     StoreError::Refused {
         operation,
         source: Box::new(error),
     }
-}
-
-/// About the bytes of an item, to divide batches by.
-fn item_bytes(item: &Item) -> usize {
-    item.iter().map(|(name, value)| name.len() + value_bytes(value)).sum()
-}
-
-fn value_bytes(value: &AttributeValue) -> usize {
-    match value {
-        AttributeValue::S(text) | AttributeValue::N(text) => text.len(),
-        AttributeValue::B(bytes) => bytes.as_ref().len(),
-        AttributeValue::M(map) => item_bytes(map),
-        AttributeValue::L(list) => list.iter().map(value_bytes).sum(),
-        _ => 1,
-    }
-}
-
-/// Reads attributes of items, and says which item is wrong.
-pub(crate) struct Attributes<'a>(pub(crate) &'a Item);
-
-impl<'a> Attributes<'a> {
-    pub(crate) fn corrupt(&self, reason: impl Into<String>) -> StoreError {
-        let part = |name| match self.0.get(name) {
-            Some(AttributeValue::S(text)) => text.clone(),
-            Some(AttributeValue::B(bytes)) => bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
-            _ => "?".to_owned(),
-        };
-        StoreError::Corrupt {
-            item: format!("{} / {}", part(crate::keys::PK), part(crate::keys::SK)),
-            reason: reason.into(),
-        }
-    }
-
-    pub(crate) fn text(&self, name: &str) -> Result<&'a str, StoreError> {
-        match self.0.get(name) {
-            Some(AttributeValue::S(text)) => Ok(text),
-            _ => Err(self.corrupt(format!("`{name}` is missing or no string"))),
-        }
-    }
-
-    pub(crate) fn bytes(&self, name: &str) -> Result<&'a [u8], StoreError> {
-        match self.0.get(name) {
-            Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref()),
-            _ => Err(self.corrupt(format!("`{name}` is missing or no binary"))),
-        }
-    }
-
-    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, StoreError> {
-        self.optional_number(name)?
-            .ok_or_else(|| self.corrupt(format!("`{name}` is missing")))
-    }
-
-    pub(crate) fn optional_number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, StoreError> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(AttributeValue::N(text)) => match text.parse() {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(self.corrupt(format!("`{name}` is out of range"))),
-            },
-            Some(_) => Err(self.corrupt(format!("`{name}` is no number"))),
-        }
-    }
-
-    /// Whether the item has expired and only waits for its deletion.
-    pub(crate) fn expired(&self, now_ms: i64) -> Result<bool, StoreError> {
-        let expires_at: Option<i64> = self.optional_number(crate::keys::EXPIRES_AT)?;
-        Ok(expires_at.is_some_and(|at| at <= now_ms.div_euclid(1_000)))
-    }
-}
-
-/// A string attribute.
-pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
-    AttributeValue::S(text.into())
-}
-
-/// A number attribute.
-pub(crate) fn n(number: impl ToString) -> AttributeValue {
-    AttributeValue::N(number.to_string())
-}
-
-/// A key of strings.
-pub(crate) fn key(pk: String, sk: String) -> Item {
-    HashMap::from([(crate::keys::PK.to_owned(), s(pk)), (crate::keys::SK.to_owned(), s(sk))])
 }

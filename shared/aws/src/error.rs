@@ -7,8 +7,10 @@ use std::error::Error;
 use tidemark_tsdb::store::{BoxError, StoreError};
 
 /// Codes of services that ask to come back later, beside those that speak of throttling.
-const LATER: [&str; 10] = [
+const LATER: [&str; 12] = [
     "ProvisionedThroughputExceededException",
+    "ProvisionedThroughputExceeded",
+    "TransactionConflict",
     "RequestLimitExceeded",
     "LimitExceededException",
     "TransactionInProgressException",

@@ -9,7 +9,9 @@
     )
 )]
 
+pub mod alerts;
 pub mod clients;
+pub mod clock;
 pub mod config;
 mod database;
 mod error;
@@ -17,16 +19,19 @@ pub mod health;
 pub mod keys;
 pub mod logging;
 pub mod pace;
+pub mod publish;
 pub mod queue;
 pub mod store;
 pub mod stream;
 #[cfg(test)]
 mod testing;
 
+pub use alerts::DynamoAlertStore;
 pub use clients::Clients;
 pub use config::ConfigError;
 pub use database::{Consumed, Units};
 pub use pace::Pace;
+pub use publish::AlertTopic;
 pub use queue::{DeadLetterQueue, NotifyQueue};
 pub use store::{DynamoStore, Tables};
-pub use stream::{KinesisSink, KinesisStream, ShardMap, SinkError};
+pub use stream::{KinesisSink, KinesisStream};

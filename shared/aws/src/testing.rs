@@ -165,6 +165,10 @@ impl Time {
         self.start + self.pauses.lock().unwrap().iter().sum::<Duration>()
     }
 
+    pub(crate) fn advance(&self, by: Duration) {
+        self.pauses.lock().unwrap().push(by);
+    }
+
     pub(crate) fn pauses(&self) -> Vec<Duration> {
         self.pauses.lock().unwrap().clone()
     }

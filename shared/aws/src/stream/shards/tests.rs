@@ -2,6 +2,7 @@ use super::*;
 use crate::testing::{Reply, Script, Time};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tidemark_model::Bucket;
 
 fn buckets(count: u16) -> Buckets {
     Buckets::new(count).unwrap()

@@ -224,9 +224,7 @@ async fn after_an_error_the_shards_are_listed_again() {
     sink.shard_map().await;
     sink.shard_map().await;
     assert_eq!(listed(), 1);
-    sink.put(vec![record(1)], Duration::from_secs(1))
-        .await
-        .unwrap_err();
+    sink.put(vec![record(1)], Duration::from_secs(1)).await.unwrap_err();
     sink.shard_map().await;
     assert_eq!(listed(), 2);
 }
