@@ -123,15 +123,8 @@ impl Accumulator {
             self.value /= count - 1.0;
             self.compensation /= count - 1.0;
         }
-        if self.value.is_infinite() {
-            // An infinite mean stays as it is for every finite value and for the infinity of its own sign; going on would
-            // compute infinity minus infinity. NaN and the other infinity make it NaN below.
-            let same_infinity = value.is_infinite() && (value > 0.0) == (self.value > 0.0);
-            if same_infinity || value.is_finite() {
-                return;
-            }
-        }
-        // Each side is divided by the count before the subtraction, which cannot overflow then.
+        // Each side is divided by the count before the addition, which cannot overflow then. An infinite mean stays as it is,
+        // until NaN or the other infinity makes it NaN.
         let share = (count - 1.0) / count;
         (self.value, self.compensation) = add(value / count, share * self.value, share * self.compensation);
     }

@@ -324,6 +324,24 @@ fn a_resolve_by_hand_ends_it_until_the_next_tick() {
 }
 
 #[test]
+fn two_incidents_never_share_a_name_whatever_the_clock_says() {
+    let rule = rule("r", &json!({}));
+    let mut world = World::default();
+    for seconds in [0, 0, -5, 0, -5] {
+        world.tick(&rule, &[row("a", 95.0)], at(seconds));
+        world.tick(&rule, &[], at(seconds));
+        let resolved = world.of("a").unwrap();
+        assert!(resolved.resolved_at >= resolved.firing_since);
+    }
+    let names: HashSet<Timestamp> = world
+        .told
+        .iter()
+        .map(|(_, transition)| transition.firing_since)
+        .collect();
+    assert_eq!((world.told.len(), names.len()), (10, 5));
+}
+
+#[test]
 fn what_has_not_been_told_waits() {
     let rule = rule("r", &json!({}));
     let decision = decide(&rule, &[], &[row("a", 95.0)], at(0));
