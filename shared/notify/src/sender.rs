@@ -7,9 +7,11 @@ use chrono::DateTime;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use std::error::Error as StdError;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tidemark_model::Timestamp;
 use url::{Host, Url};
@@ -50,41 +52,51 @@ pub enum BuildError {
     Client(#[source] reqwest::Error),
 }
 
-/// Posts over HTTP. Built once; clones share connections.
-#[derive(Clone, Debug)]
+/// Posts over HTTP. Built once per process.
+#[derive(Debug)]
 pub struct WebhookSender {
-    client: Client,
     guard: AddressGuard,
+    connect_timeout: Duration,
+    total_timeout: Duration,
+    plain: Client,
+    /// Built for the first `https` webhook: reading the machine's certificates takes tens of milliseconds of a cold start, and a machine
+    /// may have none and no need of them.
+    secure: OnceLock<Client>,
 }
 
 impl WebhookSender {
     /// A sender that reaches only what the guard allows.
     ///
     /// # Errors
-    /// When TLS or the client cannot be set up.
+    /// When the client cannot be set up.
     pub fn new(guard: AddressGuard) -> Result<Self, BuildError> {
         Self::with_timeouts(guard, CONNECT_TIMEOUT, TOTAL_TIMEOUT)
     }
 
     fn with_timeouts(guard: AddressGuard, connect: Duration, total: Duration) -> Result<Self, BuildError> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one place: timeouts, no redirects, the address guard"
-        )]
-        let builder = Client::builder();
-        let client = builder
-            .tls_backend_preconfigured(tls()?)
-            .dns_resolver(Arc::new(GuardedResolver { guard: guard.clone() }))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .connect_timeout(connect)
-            .timeout(total)
-            // A function is frozen between invocations; a connection kept over that is dead when it is used.
-            .pool_max_idle_per_host(0)
-            .user_agent(concat!("tidemark/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(BuildError::Client)?;
-        Ok(Self { client, guard })
+        let no_certificates = tls()?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        Ok(Self {
+            plain: client(&guard, connect, total, no_certificates)?,
+            guard,
+            connect_timeout: connect,
+            total_timeout: total,
+            secure: OnceLock::new(),
+        })
+    }
+
+    fn client_for(&self, url: &Url) -> Result<&Client, BuildError> {
+        if url.scheme() != "https" {
+            return Ok(&self.plain);
+        }
+        if let Some(client) = self.secure.get() {
+            return Ok(client);
+        }
+        let verified = tls()?.with_platform_verifier().map_err(BuildError::Tls)?;
+        let config = verified.with_no_client_auth();
+        let client = client(&self.guard, self.connect_timeout, self.total_timeout, config)?;
+        Ok(self.secure.get_or_init(|| client))
     }
 
     /// A host that is written as an address is not resolved, so that the resolver does not see it. The URL parser has
@@ -100,15 +112,32 @@ impl WebhookSender {
     }
 }
 
-fn tls() -> Result<rustls::ClientConfig, BuildError> {
-    use rustls_platform_verifier::BuilderVerifierExt as _;
+fn client(guard: &AddressGuard, connect: Duration, total: Duration, tls: ClientConfig) -> Result<Client, BuildError> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place: timeouts, no redirects, the address guard"
+    )]
+    let builder = Client::builder();
+    builder
+        .tls_backend_preconfigured(tls)
+        .dns_resolver(Arc::new(GuardedResolver { guard: guard.clone() }))
+        .redirect(redirect::Policy::none())
+        .no_proxy()
+        .connect_timeout(connect)
+        .timeout(total)
+        // A function is frozen between invocations; a connection kept over that is dead when it is used.
+        .pool_max_idle_per_host(0)
+        .user_agent(concat!("tidemark/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(BuildError::Client)
+}
+
+fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, BuildError> {
     // Named here, because a library must not choose the process' default provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+    ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_platform_verifier())
-        .map_err(BuildError::Tls)?;
-    Ok(config.with_no_client_auth())
+        .map_err(BuildError::Tls)
 }
 
 impl PostWebhook for WebhookSender {
@@ -116,8 +145,10 @@ impl PostWebhook for WebhookSender {
         let url = Url::parse(url).map_err(|error| permanent(&format!("the webhook's URL is not one: {error}")))?;
         self.check_literal(&url)?;
         let key = HeaderValue::from_str(idempotency_key).map_err(|_| permanent("the idempotency key is no header"))?;
-        let request = self
-            .client
+        let client = self.client_for(&url).map_err(|error| Failure::Unreachable {
+            reason: error.to_string(),
+        })?;
+        let request = client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
             .header("idempotency-key", key)
