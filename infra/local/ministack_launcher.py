@@ -12,7 +12,7 @@ import socketserver
 import threading
 import time
 
-from ministack.core import lambda_runtime
+from ministack.core import iam_actions, lambda_runtime
 from ministack.core.arn import parse_arn
 from ministack.core.responses import _request_account_id, _request_region, new_uuid
 from ministack.services import apigateway, dynamodb, kinesis, lambda_svc, sns, sqs
@@ -147,6 +147,20 @@ def fix_kinesis_retention():
                     positions[shard_id] = max(0, positions[shard_id] - gone)
 
     kinesis._expire_records = expire_when_needed
+
+
+def fix_get_records_permission():
+    """A shard iterator names its stream, but GetRecords was allowed only to roles that may read every stream."""
+    extract = iam_actions.extract_resource_arn
+
+    def knowing_iterators(service, method, path, headers, body, *rest, **named):
+        resource = extract(service, method, path, headers, body, *rest, **named)
+        if service == "kinesis" and resource == "*":
+            iterator = kinesis._shard_iterators.get(iam_actions._safe_json_field(body, "ShardIterator"))
+            resource = iterator["stream_arn"] if iterator else resource
+        return resource
+
+    iam_actions.extract_resource_arn = knowing_iterators
 
 
 def fix_kinesis_mappings():
@@ -386,6 +400,7 @@ def apply_fixes():
     fix_mapping_numbers()
     fix_time_to_live()
     fix_kinesis_retention()
+    fix_get_records_permission()
     fix_kinesis_mappings()
 
 

@@ -345,6 +345,31 @@ class LauncherTest(unittest.TestCase):
         with self.assertRaisesRegex(ClientError, "AccessDenied"):
             reader.list_queues()
 
+    def test_a_role_that_may_read_one_stream_reads_its_records(self):
+        kinesis, iam = self.client("kinesis"), self.client("iam")
+        for name in ("open-stream", "closed-stream"):
+            kinesis.create_stream(StreamName=name, ShardCount=1)
+        arn = kinesis.describe_stream_summary(StreamName="open-stream")["StreamDescriptionSummary"]["StreamARN"]
+        statement = {"Effect": "Allow", "Action": "kinesis:GetRecords", "Resource": arn}
+        iam.create_user(UserName="stream-reader")
+        iam.put_user_policy(
+            UserName="stream-reader", PolicyName="read",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+        key = iam.create_access_key(UserName="stream-reader")["AccessKey"]
+        reader = boto3.client(
+            "kinesis", endpoint_url=self.emulator.url, region_name=REGION, aws_access_key_id=key["AccessKeyId"],
+            aws_secret_access_key=key["SecretAccessKey"],
+        )
+
+        def iterator(name):
+            shard = kinesis.list_shards(StreamName=name)["Shards"][0]["ShardId"]
+            return kinesis.get_shard_iterator(StreamName=name, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+
+        self.assertEqual(reader.get_records(ShardIterator=iterator("open-stream"))["Records"], [])
+        with self.assertRaisesRegex(ClientError, "AccessDenied"):
+            reader.get_records(ShardIterator=iterator("closed-stream"))
+
     def test_what_was_deployed_is_there_again_after_a_restart(self):
         with tempfile.TemporaryDirectory() as folder:
             emulator = Emulator(folder, free_port())
