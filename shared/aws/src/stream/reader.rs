@@ -5,6 +5,7 @@ use crate::error::{is_unavailable, store_error, unavailable};
 use crate::pace::{Attempts, Pace};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::{GetRecordsError, GetRecordsOutput};
+use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use std::time::Duration;
 use tidemark_tsdb::stream::{Page, Position, Stream, StreamRecord};
@@ -130,7 +131,7 @@ fn page(answer: GetRecordsOutput, after: Option<SequenceNumber>) -> Result<Page,
         let arrival = record.approximate_arrival_timestamp;
         records.push(StreamRecord {
             sequence,
-            arrival_ms: arrival.and_then(|at| at.to_millis().ok()).unwrap_or_default(),
+            arrival_ms: arrival.map(nearest_ms).unwrap_or_default(),
             data: record.data.into_inner(),
         });
     }
@@ -140,6 +141,13 @@ fn page(answer: GetRecordsOutput, after: Option<SequenceNumber>) -> Result<Page,
         next: answer.next_shard_iterator.map(|iterator| write_cursor(last, &iterator)),
         at_tip: answer.millis_behind_latest == Some(0),
     })
+}
+
+/// A time that came as seconds in a double: the nearest millisecond is the one that the stream meant, and the one that an
+/// event source mapping's batch of the same record says.
+fn nearest_ms(at: DateTime) -> i64 {
+    let rest = (i64::from(at.subsec_nanos()) + 500_000) / 1_000_000;
+    at.secs().saturating_mul(1_000).saturating_add(rest)
 }
 
 /// A sequence number as the stream wrote it. Kinesis' have 56 digits. Emulators write fewer, with zeros in front up to 30
