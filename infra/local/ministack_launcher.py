@@ -75,53 +75,55 @@ def fix_sns_to_lambda():
     sns._deliver_to_lambda = deliver
 
 
-def _after_provisioning(resource_type, amend):
-    """Calls `amend(physical id, properties)` after CloudFormation has created or updated a resource of the type."""
-    handlers = provisioners._RESOURCE_HANDLERS[resource_type]
-    create, update = handlers["create"], handlers["update"]
-
-    def amended_create(logical_id, properties, *rest):
-        result = create(logical_id, properties, *rest)
-        amend(result[0], properties)
-        return result
-
-    def amended_update(physical_id, old, new, *rest, **named):
-        result = update(physical_id, old, new, *rest, **named)
-        amend(result[0], new)
-        return result
-
-    handlers["create"], handlers["update"] = amended_create, amended_update
+def _typed(value):
+    """Numbers and booleans that CloudFormation handed over as text."""
+    if isinstance(value, dict):
+        return {key: _typed(each) for key, each in value.items()}
+    if isinstance(value, str) and value.lstrip("-").isdigit():
+        return int(value)
+    return value == "true" if value in ("true", "false") else value
 
 
 def fix_mapping_numbers():
     """CloudFormation hands parameters over as text. One mapping with MaximumConcurrency "5" stopped every SQS mapping."""
-
-    def typed(value):
-        if isinstance(value, dict):
-            return {key: typed(each) for key, each in value.items()}
-        if isinstance(value, str) and value.lstrip("-").isdigit():
-            return int(value)
-        return value == "true" if value in ("true", "false") else value
-
-    def amend(mapping_id, _):
-        mapping = lambda_svc._esms.get(mapping_id)
-        for key in list(mapping or ()):
-            if key.startswith(("Maximum", "Bisect", "Batch", "Scaling", "Parallel", "Enabled")):
-                mapping[key] = typed(mapping[key])
-
-    _after_provisioning("AWS::Lambda::EventSourceMapping", amend)
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::EventSourceMapping"]
+    create, update = handlers["create"], handlers["update"]
+    handlers["create"] = lambda logical_id, properties, *rest: create(logical_id, _typed(properties), *rest)
+    handlers["update"] = lambda physical_id, old, new, *rest, **named: update(physical_id, _typed(old), _typed(new), *rest, **named)
 
 
 def fix_time_to_live():
     """CloudFormation ignored TimeToLiveSpecification of a table."""
+    handlers = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]
+    create, update = handlers["create"], handlers["update"]
 
-    def amend(table, properties):
-        specification = properties.get("TimeToLiveSpecification")
+    def set_time_to_live(result, properties):
+        specification = _typed(properties.get("TimeToLiveSpecification"))
         if specification:
-            enabled = str(specification.get("Enabled")).lower() == "true"
-            dynamodb._update_ttl({"TableName": table, "TimeToLiveSpecification": {**specification, "Enabled": enabled}})
+            dynamodb._update_ttl({"TableName": result[0], "TimeToLiveSpecification": specification})
+        return result
 
-    _after_provisioning("AWS::DynamoDB::Table", amend)
+    def create_with(logical_id, properties, *rest):
+        return set_time_to_live(create(logical_id, properties, *rest), properties)
+
+    def update_with(physical_id, old, new, *rest, **named):
+        return set_time_to_live(update(physical_id, old, new, *rest, **named), new)
+
+    handlers["create"], handlers["update"] = create_with, update_with
+
+
+def fix_permission_to_read_a_stream():
+    """GetRecords names its stream by the iterator only, so a role that may read one stream was refused."""
+    extract = iam_actions.extract_resource_arn
+
+    def extract_knowing_iterators(service, method, path, headers, body, *rest, **named):
+        arn = extract(service, method, path, headers, body, *rest, **named)
+        if service == "kinesis" and arn == "*":
+            iterator = kinesis._shard_iterators.get(iam_actions._safe_json_field(body, "ShardIterator"))
+            return iterator["stream_arn"] if iterator else arn
+        return arn
+
+    iam_actions.extract_resource_arn = extract_knowing_iterators
 
 
 def fix_kinesis_retention():
@@ -399,6 +401,7 @@ def apply_fixes():
     fix_sns_to_lambda()
     fix_mapping_numbers()
     fix_time_to_live()
+    fix_permission_to_read_a_stream()
     fix_kinesis_retention()
     fix_get_records_permission()
     fix_kinesis_mappings()

@@ -126,9 +126,9 @@ def eventually(condition, seconds=15):
     return value
 
 
-def client_of(emulator, service, key="test"):
+def client_of(emulator, service, key="test", secret="test"):
     return boto3.client(
-        service, endpoint_url=emulator.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key="test",
+        service, endpoint_url=emulator.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret,
         config=Config(retries={"max_attempts": 1}),
     )
 
@@ -332,43 +332,31 @@ class LauncherTest(unittest.TestCase):
         self.assertEqual(stream["shards"]["expiring"]["records"], [new, new])
         self.assertEqual(launcher.lambda_svc._kinesis_positions["m"], {"kept": 1, "expiring": 1})
 
-    def test_permissions_are_enforced(self):
-        iam, stranger = self.client("iam"), "AKIASTRANGER00000000"
-        with self.assertRaisesRegex(ClientError, "InvalidClientTokenId"):
-            client_of(self.emulator, "sqs", stranger).list_queues()
+    def test_permissions_are_enforced_and_one_to_read_a_stream_is_enough_to_read_it(self):
+        with self.assertRaisesRegex(ClientError, "UnrecognizedClient"):
+            client_of(self.emulator, "kinesis", "AKIASTRANGER00000000", "x").list_streams()
+
+        iam = self.client("iam")
         iam.create_user(UserName="reader")
+        actions = ["kinesis:GetShardIterator", "kinesis:GetRecords"]
+        resource = f"arn:aws:kinesis:{REGION}:000000000000:stream/readable"
+        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}]}
+        iam.put_user_policy(UserName="reader", PolicyName="read", PolicyDocument=json.dumps(allowed))
         key = iam.create_access_key(UserName="reader")["AccessKey"]
-        reader = boto3.client(
-            "sqs", endpoint_url=self.emulator.url, region_name=REGION, aws_access_key_id=key["AccessKeyId"],
-            aws_secret_access_key=key["SecretAccessKey"],
-        )
+        reader = client_of(self.emulator, "kinesis", key["AccessKeyId"], key["SecretAccessKey"])
+
+        for name in ("readable", "private"):
+            self.kinesis.create_stream(StreamName=name, ShardCount=1)
+            self.kinesis.get_waiter("stream_exists").wait(StreamName=name)
+            self.kinesis.put_record(StreamName=name, PartitionKey="k", Data="hello")
+        start = {"ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"}
+        iterator = reader.get_shard_iterator(StreamName="readable", **start)["ShardIterator"]
+        self.assertEqual(reader.get_records(ShardIterator=iterator)["Records"][0]["Data"], b"hello")
         with self.assertRaisesRegex(ClientError, "AccessDenied"):
-            reader.list_queues()
-
-    def test_a_role_that_may_read_one_stream_reads_its_records(self):
-        kinesis, iam = self.client("kinesis"), self.client("iam")
-        for name in ("open-stream", "closed-stream"):
-            kinesis.create_stream(StreamName=name, ShardCount=1)
-        arn = kinesis.describe_stream_summary(StreamName="open-stream")["StreamDescriptionSummary"]["StreamARN"]
-        statement = {"Effect": "Allow", "Action": "kinesis:GetRecords", "Resource": arn}
-        iam.create_user(UserName="stream-reader")
-        iam.put_user_policy(
-            UserName="stream-reader", PolicyName="read",
-            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
-        )
-        key = iam.create_access_key(UserName="stream-reader")["AccessKey"]
-        reader = boto3.client(
-            "kinesis", endpoint_url=self.emulator.url, region_name=REGION, aws_access_key_id=key["AccessKeyId"],
-            aws_secret_access_key=key["SecretAccessKey"],
-        )
-
-        def iterator(name):
-            shard = kinesis.list_shards(StreamName=name)["Shards"][0]["ShardId"]
-            return kinesis.get_shard_iterator(StreamName=name, ShardId=shard, ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
-
-        self.assertEqual(reader.get_records(ShardIterator=iterator("open-stream"))["Records"], [])
+            reader.get_shard_iterator(StreamName="private", **start)
+        foreign = self.kinesis.get_shard_iterator(StreamName="private", **start)["ShardIterator"]
         with self.assertRaisesRegex(ClientError, "AccessDenied"):
-            reader.get_records(ShardIterator=iterator("closed-stream"))
+            reader.get_records(ShardIterator=foreign)
 
     def test_what_was_deployed_is_there_again_after_a_restart(self):
         with tempfile.TemporaryDirectory() as folder:
