@@ -151,20 +151,6 @@ def fix_kinesis_retention():
     kinesis._expire_records = expire_when_needed
 
 
-def fix_get_records_permission():
-    """A shard iterator names its stream, but GetRecords was allowed only to roles that may read every stream."""
-    extract = iam_actions.extract_resource_arn
-
-    def knowing_iterators(service, method, path, headers, body, *rest, **named):
-        resource = extract(service, method, path, headers, body, *rest, **named)
-        if service == "kinesis" and resource == "*":
-            iterator = kinesis._shard_iterators.get(iam_actions._safe_json_field(body, "ShardIterator"))
-            resource = iterator["stream_arn"] if iterator else resource
-        return resource
-
-    iam_actions.extract_resource_arn = knowing_iterators
-
-
 def fix_kinesis_mappings():
     """The event source mapping ignored partial batch responses (samples were lost silently), retry limits, bisecting, the
     record age, OnFailure and the batching window, and served all shards from one thread. Now it does as Lambda documents."""
@@ -403,7 +389,6 @@ def apply_fixes():
     fix_time_to_live()
     fix_permission_to_read_a_stream()
     fix_kinesis_retention()
-    fix_get_records_permission()
     fix_kinesis_mappings()
 
 
