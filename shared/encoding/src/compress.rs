@@ -47,7 +47,7 @@ pub fn zstd(bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {
     })
 }
 
-/// Unpacks what [`zstd`] made, to at most `cap` bytes.
+/// Unpacks what [`zstd()`] made, to at most `cap` bytes.
 ///
 /// # Errors
 /// When the bytes are broken or unpack to more.

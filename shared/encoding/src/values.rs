@@ -73,7 +73,9 @@ impl ValueEncoder {
             // One that suits the values before is most often enough for the next.
             while scale_exactly(*value, exponent).is_none() {
                 exponent += 1;
-                if exponent >= POWERS.len() || !((*value * POWERS[exponent]).abs() <= MAX_EXACT) {
+                let power = POWERS.get(exponent)?;
+                // NaN is beyond every limit.
+                if (*value * power).abs().total_cmp(&MAX_EXACT).is_gt() {
                     return None;
                 }
             }

@@ -8,7 +8,7 @@
 mod decode;
 mod encode;
 
-pub use decode::{Envelope, SeriesView, decode};
+pub use decode::{Envelope, SeriesView, decode, series_check};
 pub use encode::encode_records;
 
 use tidemark_encoding::{CompressError, DecodeError, Reader};

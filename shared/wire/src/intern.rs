@@ -81,7 +81,7 @@ mod tests {
         let things: Vec<String> = (0..1_000).map(|i| format!("thing {i}")).collect();
         let mut interner = Interner::default();
         // A poor hash: many things share it.
-        let hash = |thing: &str| mix(7, thing.len() as u32 + thing.as_bytes()[thing.len() - 1] as u32);
+        let hash = |thing: &str| mix(7, thing.len() as u32 + u32::from(thing.as_bytes()[thing.len() - 1]));
         for (at, thing) in things.iter().enumerate() {
             let find = |number: u32| things[number as usize] == *thing;
             assert_eq!(interner.find(hash(thing), find), None);

@@ -1,12 +1,14 @@
 //! The JSON form of samples: one `{"name","value","labels"?,"timestamp"?}`, or `{"metrics":[…]}` of them. Unknown fields are
 //! ignored at every level.
 //!
-//! One pass over the body finds the fields of each sample and leaves them as text; what is wrong inside a field refuses its
-//! sample alone. Label objects that stand in the body more than once, letter by letter, are read once: agents repeat the
-//! labels of a host on each of its metrics.
+//! There are two ways through a body. `plain` reads what agents send, samples without escapes, at a few times the speed of
+//! a general parser: mostly it compares the text with what stood in the sample before. What it does not know it hands to
+//! `fields`, sample by sample, which reads any JSON through serde_json. When the body as a whole is not as expected, all of
+//! it is read again by serde_json, which says what is wrong and where. A property test holds the two ways to one answer.
 
 mod fields;
 mod labels;
+mod plain;
 
 use crate::batch::{Batch, BatchBuilder, TimeBounds};
 use crate::body::BodyError;
@@ -24,6 +26,20 @@ struct Decoder<'a> {
     failure: Option<BodyError>,
 }
 
+impl Decoder<'_> {
+    fn new(body: &str, bounds: TimeBounds) -> Self {
+        let mut builder = BatchBuilder::new(bounds);
+        // A sample of many labels takes some 250 bytes. A wrong guess costs a copy, or some memory in proportion to the body.
+        builder.reserve(body.len() / 256);
+        Self {
+            builder,
+            labels: LabelMemo::default(),
+            last_timestamp: ("", 0),
+            failure: None,
+        }
+    }
+}
+
 /// Reads a request body.
 ///
 /// # Errors
@@ -33,14 +49,19 @@ pub fn decode_metrics(body: &[u8], bounds: TimeBounds) -> Result<Batch<'_>, Body
     let text = std::str::from_utf8(body).map_err(|error| BodyError::NotUtf8 {
         at: error.valid_up_to(),
     })?;
-    let mut decoder = Decoder {
-        builder: BatchBuilder::new(bounds),
-        labels: LabelMemo::default(),
-        last_timestamp: ("", 0),
-        failure: None,
-    };
-    // A sample of many labels takes some 250 bytes. A wrong guess costs a copy, or some memory in proportion to the body.
-    decoder.builder.reserve(body.len() / 256);
+    let mut decoder = Decoder::new(text, bounds);
+    match plain::decode(text, &mut decoder) {
+        Some(()) => match decoder.failure {
+            Some(failure) => Err(failure),
+            None => Ok(decoder.builder.finish()),
+        },
+        None => decode_any(text, bounds),
+    }
+}
+
+/// Reads any body, through serde_json alone.
+fn decode_any(text: &str, bounds: TimeBounds) -> Result<Batch<'_>, BodyError> {
+    let mut decoder = Decoder::new(text, bounds);
     let mut json = serde_json::Deserializer::from_str(text);
     let outcome = json
         .deserialize_map(BodyVisitor(&mut decoder))

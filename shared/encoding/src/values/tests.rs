@@ -139,7 +139,7 @@ fn each_scheme_of_differences_is_used_and_survives() {
 fn multiples_of_a_page_drop_their_low_bits() {
     let pages: Vec<f64> = (0..10).map(|i| f64::from(1_000_000 + i * i) * 4096.0).collect();
     let bytes: Vec<f64> = pages.iter().map(|value| value + 1.0).collect();
-    assert!(encode(&[pages.clone()]).len() < encode(&[bytes]).len());
+    assert!(encode(std::slice::from_ref(&pages)).len() < encode(&[bytes]).len());
     assert_survives(&[pages]);
 }
 

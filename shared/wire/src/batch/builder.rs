@@ -52,6 +52,8 @@ pub struct BatchBuilder<'a> {
     /// The canonical encodings of the pairs, from which label sets are hashed.
     canonical: Vec<u8>,
     canonical_ends: Vec<u32>,
+    /// How each pair stood in the request.
+    raw: Vec<&'a str>,
     scratch: Vec<u8>,
     /// The pairs of the set that is being built, and of the one before.
     set_scratch: Vec<u32>,
@@ -76,6 +78,7 @@ impl<'a> BatchBuilder<'a> {
             series: Interner::default(),
             canonical: Vec::new(),
             canonical_ends: Vec::new(),
+            raw: Vec::new(),
             scratch: Vec::new(),
             set_scratch: Vec::new(),
             before: Vec::new(),
@@ -112,7 +115,7 @@ impl<'a> BatchBuilder<'a> {
         let name = self.name(Cow::Borrowed(name))?;
         self.begin_set();
         for (name, value) in labels {
-            self.label(Cow::Borrowed(name), Cow::Borrowed(value))?;
+            self.label(Cow::Borrowed(name), Cow::Borrowed(value), "")?;
         }
         let set = self.end_set()?;
         self.sample(name, set, timestamp_ms, value)
@@ -177,18 +180,15 @@ impl<'a> BatchBuilder<'a> {
         self.before_at = 0;
     }
 
-    /// Adds a label to the set that was begun.
-    pub(crate) fn label(&mut self, name: Cow<'a, str>, value: Cow<'a, str>) -> Result<(), Refusal> {
+    /// Adds a label to the set that was begun. `raw` is how the label stands in the request, for [`Self::label_as_before`];
+    /// empty where that is not one piece of text, or not a plain one.
+    pub(crate) fn label(&mut self, name: Cow<'a, str>, value: Cow<'a, str>, raw: &'a str) -> Result<(), Refusal> {
         // Before anything is interned, so that a refused set does not grow the tables without end.
         if self.set_scratch.len() >= MAX_LABELS_PER_SERIES {
             return Err(Refusal::new(
                 "labels",
                 format!("has more than {MAX_LABELS_PER_SERIES} labels"),
             ));
-        }
-        if let Some(pair) = self.as_before(&name, &value) {
-            self.set_scratch.push(pair);
-            return Ok(());
         }
         let name = self.label_name(name)?;
         let hash = xxh3_64_with_seed(value.as_bytes(), mix(self.seed, name));
@@ -199,25 +199,38 @@ impl<'a> BatchBuilder<'a> {
         });
         let pair = match known {
             Some(pair) => pair,
-            None => self.new_pair(hash, name, value)?,
+            None => self.new_pair(hash, name, value, raw)?,
         };
         self.set_scratch.push(pair);
         Ok(())
     }
 
-    /// The pair that stands next in the set before, when this is the same one: the series of a host share most labels.
-    fn as_before(&mut self, name: &str, value: &str) -> Option<u32> {
+    /// Adds the label that stands next in the set before, when the text goes on with the same one: the series of a host share
+    /// most labels. Returns the length of its text.
+    pub(crate) fn label_as_before(&mut self, text: &str) -> Option<usize> {
         let pair = *self.before.get(self.before_at)?;
-        let before = &self.batch.pairs[pair as usize];
-        if self.batch.label_names[before.name as usize] != name {
+        let raw = self.raw[pair as usize];
+        if raw.is_empty()
+            || !text.as_bytes().starts_with(raw.as_bytes())
+            || self.set_scratch.len() >= MAX_LABELS_PER_SERIES
+        {
             return None;
         }
         self.before_at += 1;
-        (before.value == value).then_some(pair)
+        self.set_scratch.push(pair);
+        Some(raw.len())
     }
 
     fn label_name(&mut self, text: Cow<'a, str>) -> Result<u32, Refusal> {
         let known = &self.batch.label_names;
+        // Label sets of one request most often have the same names in the same order.
+        if let Some(pair) = self.before.get(self.before_at) {
+            let guess = self.batch.pairs[*pair as usize].name;
+            if known[guess as usize] == text {
+                self.before_at += 1;
+                return Ok(guess);
+            }
+        }
         let hash = xxh3_64_with_seed(text.as_bytes(), self.seed);
         if let Some(known) = self.label_names.find(hash, |number| known[number as usize] == text) {
             return Ok(known);
@@ -237,7 +250,7 @@ impl<'a> BatchBuilder<'a> {
         Ok(self.label_names.add(hash))
     }
 
-    fn new_pair(&mut self, hash: u64, name: u32, value: Cow<'a, str>) -> Result<u32, Refusal> {
+    fn new_pair(&mut self, hash: u64, name: u32, value: Cow<'a, str>, raw: &'a str) -> Result<u32, Refusal> {
         let label_name = &*self.batch.label_names[name as usize];
         if value.len() > MAX_LABEL_VALUE_BYTES {
             let reason = format!("has a value longer than {MAX_LABEL_VALUE_BYTES} bytes");
@@ -247,6 +260,7 @@ impl<'a> BatchBuilder<'a> {
         // A request is at most 32 MB, and a canonical pair at most 9/6 of its JSON.
         self.canonical_ends.push(self.canonical.len() as u32);
         self.batch.pairs.push(Pair { name, value });
+        self.raw.push(raw);
         Ok(self.pairs.add(hash))
     }
 

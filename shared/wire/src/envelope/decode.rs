@@ -9,7 +9,7 @@ use tidemark_model::limits::{
     MAX_METRIC_NAME_BYTES, MAX_SERIES_BYTES,
 };
 use tidemark_model::{Labels, Sample, SeriesId, series};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A decoded record. All of it was checked; its views cannot fail.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ struct Value {
 struct Set {
     span: Span,
     hash: u64,
+    check: u64,
     bytes: u32,
 }
 
@@ -55,6 +56,7 @@ struct Set {
 struct Metric {
     span: Span,
     hash: u64,
+    check: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,22 @@ struct Series {
 pub struct SeriesView<'e> {
     envelope: &'e Envelope,
     at: u32,
+}
+
+/// A second hash of a name and the canonical encoding of labels ([`series::write_canonical`]). It differs where two series
+/// share a fingerprint. It is compared inside one process only and never stored.
+#[must_use]
+pub fn series_check(name: &str, canonical_labels: &[u8]) -> u64 {
+    join(check(name.as_bytes()), check(canonical_labels))
+}
+
+fn check(bytes: &[u8]) -> u64 {
+    xxh3_64_with_seed(bytes, 1)
+}
+
+fn join(name: u64, labels: u64) -> u64 {
+    // Not symmetric, so that a name and labels of the same bytes do not cancel each other.
+    name.rotate_left(1) ^ labels
 }
 
 /// Decodes a record and checks all of it.
@@ -227,9 +245,11 @@ impl Table {
             text(&value.span)?;
         }
         for span in metrics {
+            let name = text(span)?;
             self.metrics.push(Metric {
                 span: *span,
-                hash: series::hash_name(text(span)?),
+                hash: series::hash_name(name),
+                check: check(name.as_bytes()),
             });
         }
         Ok(())
@@ -362,6 +382,7 @@ fn decode_sets(
         sets.push(Set {
             span: Span { start, end },
             hash: xxh3_64(&canonical),
+            check: check(&canonical),
             bytes: bytes as u32,
         });
     }
@@ -425,6 +446,14 @@ impl<'e> SeriesView<'e> {
             name: self.envelope.metrics[series.metric as usize].hash,
             labels: self.envelope.sets[series.set as usize].hash,
         }
+    }
+
+    /// What [`series_check`] gives for the series.
+    #[must_use]
+    pub fn check(&self) -> u64 {
+        let series = self.series();
+        let name = self.envelope.metrics[series.metric as usize].check;
+        join(name, self.envelope.sets[series.set as usize].check)
     }
 
     /// The metric name.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 use tidemark_model::limits::MAX_SAMPLES_PER_REQUEST;
+use tidemark_model::time::TimeError;
 use tidemark_model::{Timestamp, value};
 
 /// The fields of one sample, each as the text that stands in the body.
@@ -76,24 +77,39 @@ impl<'a> Fields<'a> {
         if let Some(field) = self.twice {
             return Err(Refusal::new(field, "is given twice"));
         }
-        let name = self.name.ok_or(Refusal::new("name", "is missing"))?;
-        let name = string(name).ok_or(Refusal::new("name", "must be a string"))?;
-        let name = decoder.builder.name(name)?;
-        let value = self.value.ok_or(Refusal::new("value", "is missing"))?;
-        let value = number(value).map_err(|error| Refusal::new("value", error.to_string()))?;
-        let labels = self.labels.filter(|text| *text != "null").unwrap_or("{}");
-        let set = decoder.labels.set(labels, &mut decoder.builder)?;
-        let timestamp_ms = match self.timestamp.filter(|text| *text != "null") {
+        let name = match self.name {
+            Some(raw) => Some(string(raw).ok_or(Refusal::new("name", "must be a string"))?),
             None => None,
-            Some(text) if decoder.last_timestamp.0 == text => Some(decoder.last_timestamp.1),
-            Some(text) => {
-                let at = timestamp(text).map_err(|reason| Refusal::new("timestamp", reason))?;
-                decoder.last_timestamp = (text, at);
-                Some(at)
-            }
         };
-        decoder.builder.sample(name, set, timestamp_ms, value)
+        let labels = self.labels.filter(|text| *text != "null").unwrap_or("{}");
+        let timestamp = self.timestamp.filter(|text| *text != "null");
+        let set = |decoder: &mut Decoder<'a>| decoder.labels.set(labels, &mut decoder.builder);
+        push(decoder, name, self.value, set, timestamp)
     }
+}
+
+/// Adds the sample of these fields. The first field at fault is the one that is told.
+pub(super) fn push<'a>(
+    decoder: &mut Decoder<'a>,
+    name: Option<Cow<'a, str>>,
+    value: Option<&'a str>,
+    set: impl FnOnce(&mut Decoder<'a>) -> Result<u32, Refusal>,
+    timestamp: Option<&'a str>,
+) -> Result<(), Refusal> {
+    let name = decoder.builder.name(name.ok_or(Refusal::new("name", "is missing"))?)?;
+    let value = value.ok_or(Refusal::new("value", "is missing"))?;
+    let value = number(value).map_err(|error| Refusal::new("value", error.to_string()))?;
+    let set = set(decoder)?;
+    let timestamp_ms = match timestamp {
+        None => None,
+        Some(text) if decoder.last_timestamp.0 == text => Some(decoder.last_timestamp.1),
+        Some(text) => {
+            let at = parse_time(text).map_err(|error| Refusal::new("timestamp", error.to_string()))?;
+            decoder.last_timestamp = (text, at);
+            Some(at)
+        }
+    };
+    decoder.builder.sample(name, set, timestamp_ms, value)
 }
 
 /// The contents of a JSON string; `None` for any other value, and for a string with half a surrogate pair.
@@ -113,15 +129,20 @@ fn number(raw: &str) -> Result<f64, value::ValueError> {
     }
 }
 
-fn timestamp(raw: &str) -> Result<i64, String> {
-    let parsed = match string(raw) {
-        Some(text) => Timestamp::parse(&text),
-        None => Timestamp::parse(raw),
+fn parse_time(raw: &str) -> Result<i64, TimeError> {
+    let Timestamp(at) = match string(raw) {
+        Some(text) => Timestamp::parse(&text)?,
+        None => Timestamp::parse(raw)?,
     };
-    match parsed {
-        Ok(Timestamp(at)) => Ok(at),
-        Err(error) => Err(error.to_string()),
-    }
+    Ok(at)
+}
+
+/// Reads any JSON value as a sample.
+pub(super) fn decode_sample<'a>(
+    raw: &'a RawValue,
+    decoder: &mut Decoder<'a>,
+) -> serde_json::Result<Result<(), Refusal>> {
+    OneSample(decoder).deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
 }
 
 /// The body as a whole.

@@ -325,6 +325,80 @@ fn deep_nesting_is_no_danger() {
     assert_eq!(decode(&body).samples().len(), 1);
 }
 
+/// A sample as text, most often a good one.
+fn any_sample() -> impl Strategy<Value = String> {
+    let name = proptest::sample::select(vec!["\"up\"", "\"a.b\"", "\"\"", "\"\\u0061\"", "5"]);
+    let value = proptest::sample::select(vec!["1", "-0.5e+3", "\"NaN\"", "1e400", "01", "null", "[1]", "\"x\""]);
+    let label = proptest::sample::select(vec![
+        "\"host\":\"a\"",
+        "\"host\":\"b\"",
+        "\"job\":\"x\"",
+        "\"env\":\"\"",
+        "\"os\":\"l\\n\"",
+        "\"code\":200",
+        "\"__name__\":\"x\"",
+    ]);
+    let labels = proptest::collection::vec(label, 0..4).prop_map(|labels| format!("{{{}}}", labels.join(",")));
+    let time = proptest::sample::select(vec!["1767225600.5", "\"2026-01-01T00:00:00Z\"", "null", "1", "\"x\""]);
+    let field = prop_oneof![
+        Just("\"unit\":\"s\"".to_owned()),
+        Just("\"extra\":{\"x\":[1]}".to_owned()),
+        Just("\"metrics\":1".to_owned()),
+        Just("\"name\":\"twice\"".to_owned()),
+    ];
+    let extra = proptest::option::weighted(0.2, field);
+    (
+        name,
+        value,
+        proptest::option::of(labels),
+        proptest::option::of(time),
+        extra,
+    )
+        .prop_map(|(name, value, labels, time, extra)| {
+            let mut fields = vec![format!("\"name\":{name}"), format!("\"value\":{value}")];
+            fields.extend(labels.map(|labels| format!("\"labels\":{labels}")));
+            fields.extend(time.map(|time| format!("\"timestamp\":{time}")));
+            fields.extend(extra);
+            format!("{{{}}}", fields.join(","))
+        })
+}
+
+/// Everything that can be seen of an answer.
+fn describe(outcome: Result<Batch<'_>, BodyError>) -> Result<impl PartialEq + std::fmt::Debug, BodyError> {
+    let batch = outcome?;
+    let names: Vec<(String, SeriesId)> = batch
+        .series()
+        .map(|series| (series.name().to_owned(), series.id()))
+        .collect();
+    let samples: Vec<(u32, i64, u64)> = batch
+        .samples()
+        .iter()
+        .map(|sample| (sample.series, sample.sample.timestamp_ms, sample.sample.value.to_bits()))
+        .collect();
+    Ok((
+        names,
+        labels(&batch),
+        samples,
+        batch.errors().to_vec(),
+        batch.rejected(),
+    ))
+}
+
+#[test]
+fn a_sample_out_of_the_ordinary_does_not_slow_down_its_neighbours_or_change_them() {
+    let batch = decode(
+        r#"{"metrics":[
+            {"name":"a","value":1,"labels":{"host":"h","dir":"C:\\"}},
+            {"name":"a","value":2,"labels":{"host":"h","dir":"D:"}},
+            {"name":"a","value":3,"labels":{"host":"h","dir":"C:\\"},"deep":[{}]},
+            {"name":"a","value":4,"labels":{"host":"h","dir":"D:"}}
+        ]}"#,
+    );
+    let of: Vec<u32> = batch.samples().iter().map(|sample| sample.series).collect();
+    assert_eq!(of, [0, 1, 0, 1]);
+    assert_eq!(labels(&batch)[0][0], ("dir".to_owned(), "C:\\".to_owned()));
+}
+
 proptest! {
     /// Whatever JSON writer an agent has, names, labels and values arrive as they were.
     #[test]
@@ -361,6 +435,30 @@ proptest! {
             prop_assert!(sample.sample.value.to_bits() == value.to_bits() || value.is_nan());
         }
         prop_assert_eq!(batch.samples().len(), samples.len());
+    }
+
+    /// Both ways through a body give one answer, for bodies that are nearly as agents send them.
+    #[test]
+    fn the_plain_way_and_the_general_way_agree(
+        samples in proptest::collection::vec(any_sample(), 0..8),
+        changes in proptest::collection::vec(
+            (any::<proptest::sample::Index>(), proptest::sample::select(b"\"\\{}[]:,01eun- \n\tx\x01".to_vec()), any::<bool>()),
+            0..4,
+        ),
+        space in proptest::sample::select(vec!["", "", " ", "\n "]),
+    ) {
+        let body = format!("{{\"metrics\":[{}]}}", samples.join(","));
+        let mut body = body.replace(',', &format!(",{space}")).replace(':', &format!("{space}:")).into_bytes();
+        for (at, byte, insert) in changes {
+            let at = at.index(body.len());
+            if insert {
+                body.insert(at, byte);
+            } else {
+                body[at] = byte;
+            }
+        }
+        let text = std::str::from_utf8(&body).unwrap();
+        prop_assert_eq!(describe(decode_metrics(&body, BOUNDS)), describe(decode_any(text, BOUNDS)));
     }
 
     #[test]
