@@ -262,7 +262,7 @@ impl Values {
             Class::EventsCounter => ((unit * 1e7).floor(), 10_f64.powf(-1.0 + 3.3 * random.unit())),
             Class::SecondsCounter => ((unit * 1e8).floor() / 100.0, random.unit()),
             Class::Constant => {
-                let gib = 8 << random.below(4);
+                let gib = 8_u64 << random.below(4);
                 ((gib << 30) as f64 - (random.below(100_000) * 4_096) as f64, 0.0)
             }
             Class::Noisy => (0.0, unit * 100.0),
