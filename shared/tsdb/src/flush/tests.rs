@@ -176,20 +176,21 @@ fn a_shorter_cut_never_hides_what_a_longer_one_stored() {
 
 #[test]
 fn of_two_values_for_one_time_the_later_holds_however_the_batches_are_cut() {
-    for cuts in [
-        vec![0..2, 2..4],
-        vec![0..4],
-        vec![2..4, 0..2],
-        vec![0..4, 1..2],
-        vec![1..4, 0..3],
-        vec![0..3, 3..4, 0..1],
-    ] {
+    let cases: [&[(usize, usize)]; 6] = [
+        &[(0, 2), (2, 4)],
+        &[(0, 4)],
+        &[(2, 4), (0, 2)],
+        &[(0, 4), (1, 2)],
+        &[(1, 4), (0, 3)],
+        &[(0, 3), (3, 4), (0, 1)],
+    ];
+    for cuts in cases {
         let pipeline = Pipeline::new(1);
         for value in [1.0, 2.0, 3.0, 4.0] {
             pipeline.push(&[("cpu", "a", 10, value)]);
         }
-        for cut in cuts.clone() {
-            pipeline.flush(&mut pipeline.consumer(), 0, cut);
+        for (start, end) in cuts {
+            pipeline.flush(&mut pipeline.consumer(), 0, *start..*end);
         }
         assert_eq!(pipeline.read("cpu"), [("a".to_owned(), 10, 4.0)], "{cuts:?}");
     }
