@@ -9,9 +9,9 @@
 //!
 //! What is written apart stands in attributes of its own: a delivery counts and an evaluation saves without a conflict.
 //!
-//! A conditional write whose answer is lost is asked again by the SDK and meets its own first write. A save that finds
-//! exactly what it wanted to write counts as saved; a lease that finds itself is waited out; rules are written with a
-//! client token that DynamoDB remembers.
+//! A conditional write whose answer is lost is asked again by the SDK and meets its own first write: a save then answers
+//! `Conflict`, and the next tick goes on from what is stored; a lease is waited out. Rules are written with a client token
+//! that DynamoDB remembers.
 
 mod items;
 mod log;
@@ -328,21 +328,11 @@ impl AlertStore for DynamoAlertStore {
                 .condition_expression("#version = :expected")
                 .expression_attribute_values(":expected", n(expected)),
         };
-        Ok(
-            match self
-                .database
-                .written("UpdateItem (instance)", &self.table, call)
-                .await?
-            {
-                Written::Done(_) => Saved::Saved,
-                // An answer that was lost: what stands there is what was to be written.
-                Written::Unmet(Some(stands)) => {
-                    let stands = Attributes(&stands);
-                    saved(stands.text(BODY)? == body && stands.text(UNSENT)? == unsent)
-                }
-                Written::Unmet(None) => Saved::Conflict,
-            },
-        )
+        let written = self
+            .database
+            .written("UpdateItem (instance)", &self.table, call)
+            .await?;
+        Ok(saved(matches!(written, Written::Done(_))))
     }
 
     async fn remove_instance(&self, id: &str, expected: u64) -> Result<Saved, StoreError> {

@@ -248,24 +248,16 @@ async fn an_instance_is_saved_without_its_counters_and_read_with_them() {
 }
 
 #[tokio::test]
-async fn a_save_that_meets_itself_is_saved_and_one_that_meets_another_is_a_conflict() {
-    let script = Script::new([Reply::Json(json!({}))]);
-    store(&script).save_instance(&instance(true), None).await.unwrap();
-    let own = item_of(&script.calls()[0]);
-    let mut other = own.clone();
-    other["unsent"]["S"] = "[]".into();
-    let unmet = |item: &Value| Reply::Error(400, "ConditionalCheckFailedException", json!({ "Item": item }));
-    let script = Script::new([
-        unmet(&own),
-        unmet(&other),
-        Reply::error(400, "ConditionalCheckFailedException"),
-    ]);
+async fn a_write_whose_condition_is_not_met_is_a_conflict() {
+    let unmet = || Reply::error(400, "ConditionalCheckFailedException");
+    let script = Script::new([unmet(), unmet(), unmet()]);
     let store = store(&script);
-    let mut outcomes = Vec::new();
-    for _ in 0..3 {
-        outcomes.push(store.save_instance(&instance(true), Some(7)).await.unwrap());
-    }
-    assert_eq!(outcomes, [Saved::Saved, Saved::Conflict, Saved::Conflict]);
+    let outcomes = [
+        store.save_instance(&instance(true), Some(7)).await.unwrap(),
+        store.clear_unsent("rule-1.abc", 7).await.unwrap(),
+        store.remove_instance("rule-1.abc", 7).await.unwrap(),
+    ];
+    assert_eq!(outcomes, [Saved::Conflict; 3]);
 }
 
 #[tokio::test]
