@@ -359,16 +359,17 @@ class LauncherTest(unittest.TestCase):
             reader.get_records(ShardIterator=foreign)
 
     def test_what_was_deployed_is_there_again_after_a_restart(self):
-        with tempfile.TemporaryDirectory() as folder:
-            emulator = Emulator(folder, free_port())
-            self.assertTrue(emulator.start())
-            self.assertFalse(emulator.start(), "started twice")
-            client_of(emulator, "sqs").create_queue(QueueName="kept")
-            self.assertTrue(emulator.stop())
-            self.assertFalse(emulator.stop(), "stopped twice")
-            emulator.start()
-            self.assertIn("kept", str(client_of(emulator, "sqs").list_queues()))
-            emulator.stop()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        emulator = Emulator(folder.name, free_port())
+        self.addCleanup(emulator.stop)
+        self.assertTrue(emulator.start())
+        self.assertFalse(emulator.start(), "started twice")
+        client_of(emulator, "sqs").create_queue(QueueName="kept")
+        self.assertTrue(emulator.stop())
+        self.assertFalse(emulator.stop(), "stopped twice")
+        emulator.start()
+        self.assertIn("kept", str(client_of(emulator, "sqs").list_queues()))
 
 
 if __name__ == "__main__":
