@@ -4,7 +4,6 @@ use crate::Error;
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime_api::client::identity::Identity;
 use std::time::SystemTime;
 
 /// The name of API Gateway's HTTP endpoints as a service.
@@ -15,7 +14,7 @@ const SERVICE: &str = "execute-api";
 pub(crate) struct Signer {
     region: String,
     service: &'static str,
-    identity: Identity,
+    credentials: Credentials,
 }
 
 /// Why a request could not be signed.
@@ -32,7 +31,7 @@ impl Signer {
         Ok(Self {
             region,
             service: SERVICE,
-            identity: credentials.into(),
+            credentials,
         })
     }
 
@@ -45,8 +44,9 @@ impl Signer {
         body: &[u8],
         now: SystemTime,
     ) -> Result<Vec<(String, String)>, SignError> {
+        let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder()
-            .identity(&self.identity)
+            .identity(&identity)
             .region(&self.region)
             .name(self.service)
             .time(now)
@@ -81,7 +81,7 @@ mod tests {
         Signer {
             region: "us-east-1".to_owned(),
             service,
-            identity: credentials.into(),
+            credentials,
         }
     }
 

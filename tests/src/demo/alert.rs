@@ -5,7 +5,7 @@ use super::api::{Api, list};
 use super::listener::Listener;
 use super::screen::cell;
 use super::{Screen, poll};
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -116,11 +116,13 @@ impl Watch {
                 cell(&tick["alerts_triggered"]),
                 cell(&tick["alerts_resolved"]),
             ));
-            let state = instance.as_ref().map(|i| &i["state"]);
-            // Polling goes on after an error, so a state that can never lead to the wanted one is handed out.
-            Ok(instance
-                .clone()
-                .filter(|_| state.is_some_and(|s| s == wanted || skipped.is_some_and(|other| s == other))))
+            // A tick that could not publish leaves that to the next one.
+            let unpublished = tick["unpublished"].as_u64().unwrap_or(0);
+            if unpublished > 0 {
+                bail!("{unpublished} notifications are not published yet");
+            }
+            // Errors are tried again, so a state that can never lead to the wanted one is handed out.
+            Ok(instance.filter(|i| i["state"] == wanted || skipped.is_some_and(|other| i["state"] == other)))
         })
         .await?;
         ensure!(
