@@ -5,6 +5,7 @@ use crate::error::{is_unavailable, store_error, unavailable};
 use crate::pace::{Attempts, Pace};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::{GetRecordsError, GetRecordsOutput};
+use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use std::time::Duration;
@@ -42,7 +43,8 @@ impl KinesisStream {
         }
     }
 
-    /// A shard iterator that begins after a record, or at the oldest one.
+    /// A shard iterator that begins after a record, or at the oldest one. A record that the shard does not know (the
+    /// stream was made anew under its old name) stands for the beginning: all that there is, is new.
     async fn open(
         &self,
         attempts: &Attempts<'_>,
@@ -50,25 +52,40 @@ impl KinesisStream {
         after: Option<SequenceNumber>,
     ) -> Result<String, StoreError> {
         const OPERATION: &str = "GetShardIterator";
-        let call = self
-            .client
-            .get_shard_iterator()
-            .stream_name(&self.stream_name)
-            .shard_id(&shard.0);
-        let call = match after {
-            None => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Some(after) => call
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-                .starting_sequence_number(sequence_text(after)),
-        };
-        let answer = attempts
-            .run(Box::pin(call.send()))
-            .await
-            .ok_or_else(|| unavailable(OPERATION, None))?
-            .map_err(|error| store_error(OPERATION, error))?;
-        answer
-            .shard_iterator
-            .ok_or_else(|| unavailable(OPERATION, Some("no iterator in the answer".into())))
+        let mut after = after;
+        loop {
+            let call = self
+                .client
+                .get_shard_iterator()
+                .stream_name(&self.stream_name)
+                .shard_id(&shard.0);
+            let call = match after {
+                None => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+                Some(after) => call
+                    .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                    .starting_sequence_number(sequence_text(after)),
+            };
+            let answer = attempts
+                .run(Box::pin(call.send()))
+                .await
+                .ok_or_else(|| unavailable(OPERATION, None))?;
+            let error = match answer {
+                Ok(answer) => {
+                    return answer
+                        .shard_iterator
+                        .ok_or_else(|| unavailable(OPERATION, Some("no iterator in the answer".into())));
+                }
+                Err(error) => error,
+            };
+            let unknown = matches!(
+                error.as_service_error(),
+                Some(GetShardIteratorError::InvalidArgumentException(_))
+            );
+            if !unknown || after.take().is_none() {
+                return Err(store_error(OPERATION, error));
+            }
+            tracing::warn!(shard = %shard, "the shard does not know the last stored record, it is read from its beginning");
+        }
     }
 }
 

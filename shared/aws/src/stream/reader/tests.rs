@@ -162,3 +162,16 @@ async fn closed_shards_are_listed_too() {
     let shards = stream(&script, &Time::new(0.5)).shards().await.unwrap();
     assert_eq!(shards, [ShardId("shardId-0".into()), ShardId("shardId-1".into())]);
 }
+
+#[tokio::test]
+async fn a_shard_that_does_not_know_the_record_is_read_from_its_beginning() {
+    let script = Script::new([
+        Reply::error(400, "InvalidArgumentException"),
+        opened("fresh"),
+        records(&["000000000000000000000000000001"], None, 0),
+    ]);
+    let stream = stream(&script, &Time::new(0.5));
+    let page = stream.read(&shard(), &Position::After(sequence("99"))).await.unwrap();
+    assert_eq!(page.records[0].sequence, sequence("1"));
+    assert_eq!(script.calls()[1].body["ShardIteratorType"], "TRIM_HORIZON");
+}
