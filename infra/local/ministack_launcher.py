@@ -126,6 +126,17 @@ def fix_permission_to_read_a_stream():
     iam_actions.extract_resource_arn = extract_knowing_iterators
 
 
+def fix_permission_to_publish_a_batch():
+    """IAM has no action for PublishBatch: who may publish, may publish many. Here a role needed one that does not exist."""
+    extract = iam_actions.extract_iam_action
+
+    def extract_as_iam_knows_it(*request):
+        action = extract(*request)
+        return "sns:Publish" if action == "sns:PublishBatch" else action
+
+    iam_actions.extract_iam_action = extract_as_iam_knows_it
+
+
 def fix_kinesis_retention():
     """Every put rebuilt the list of all stored records. Now only when the oldest has expired; mappings keep their place."""
     expire = kinesis._expire_records
@@ -388,6 +399,7 @@ def apply_fixes():
     fix_mapping_numbers()
     fix_time_to_live()
     fix_permission_to_read_a_stream()
+    fix_permission_to_publish_a_batch()
     fix_kinesis_retention()
     fix_kinesis_mappings()
 
