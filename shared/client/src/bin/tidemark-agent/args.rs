@@ -29,7 +29,7 @@ Options:
   -h, --help        this text
   -V, --version     the version
 
-RUST_LOG sets the log level (default info). The agent runs until SIGINT or SIGTERM and then
+The agent runs until SIGINT or SIGTERM and then
 sends what is left. Exit codes: 0 all is sent, 1 samples were not accepted, 2 wrong usage.";
 
 /// What the command line asks for.
