@@ -219,7 +219,6 @@ struct Place {
 #[derive(Clone, Copy)]
 struct Row {
     slot: u32,
-    window: Window,
     sample: Sample,
 }
 
@@ -242,17 +241,16 @@ impl<'e> Gathered<'e> {
             rows: Vec::with_capacity(samples),
         };
         let mut by_id: HashMap<(SeriesId, u64), u32, crate::known::FingerprintHasher> = HashMap::default();
-        let mut scratch = Vec::with_capacity(512);
         // A window is looked up once for a run of samples that share it.
         let mut window = layout.window.of(0);
+        let mut period = Period::of(window.start_ms);
         for (at, (_, envelope)) in envelopes.iter().enumerate() {
             for series in envelope.series() {
-                let identity = Identity::of(series, &mut scratch);
-                let slot = match by_id.entry((identity.id, identity.check)) {
+                let slot = match by_id.entry((series.id(), series.check())) {
                     Slot::Occupied(known) => *known.get(),
                     Slot::Vacant(free) => {
                         gathered.slots.push(Place { envelope: at });
-                        gathered.identities.push(identity);
+                        gathered.identities.push(Identity::of(series));
                         // An envelope holds fewer samples than a u32 counts, and a batch few envelopes.
                         *free.insert((gathered.identities.len() - 1) as u32)
                     }
@@ -262,9 +260,10 @@ impl<'e> Gathered<'e> {
                     let offset = sample.timestamp_ms.wrapping_sub(window.start_ms);
                     if !(0..layout.window.ms()).contains(&offset) {
                         window = layout.window.of(sample.timestamp_ms);
+                        period = Period::of(window.start_ms);
                     }
-                    identity.touch(Period::of(window.start_ms));
-                    gathered.rows.push(Row { slot, window, sample });
+                    identity.touch(period);
+                    gathered.rows.push(Row { slot, sample });
                 }
             }
         }
@@ -285,28 +284,32 @@ impl<'e> Gathered<'e> {
     /// One segment for each bucket and window, more where an item could not hold it. A pure function of the records and of
     /// the references that their series have.
     fn into_segments(self, order: SegmentOrder, layout: &Layout) -> Vec<StoredSegment> {
-        let mut rows: Vec<(Bucket, Window, u32, Sample)> = self
-            .rows
-            .iter()
-            .map(|row| {
-                let identity = &self.identities[row.slot as usize];
-                let reference = identity.reference(Period::of(row.window.start_ms));
-                (layout.buckets.of(identity.id), row.window, reference, row.sample)
-            })
-            .collect();
-        // Stable: of two samples with one time, the one that arrived later stays behind the other, and holds.
-        rows.sort_by_key(|(bucket, window, reference, sample)| (*bucket, *window, *reference, sample.timestamp_ms));
+        let (mut samples, ends) = self.by_slot();
+        let mut groups: Vec<(Bucket, Window, Entry<'_>)> = Vec::with_capacity(ends.len());
+        let mut rest = samples.as_mut_slice();
+        let mut start = 0;
+        for (identity, end) in self.identities.iter().zip(ends) {
+            let (of_slot, others) = rest.split_at_mut(end - start);
+            (rest, start) = (others, end);
+            let bucket = layout.buckets.of(identity.id);
+            let mut samples = in_order(of_slot);
+            while let Some(first) = samples.first() {
+                let window = layout.window.of(first.timestamp_ms);
+                let inside = samples.partition_point(|sample| layout.window.of(sample.timestamp_ms) == window);
+                let (inside, later) = samples.split_at(inside);
+                let entry = Entry {
+                    reference: identity.reference(Period::of(window.start_ms)),
+                    samples: inside,
+                };
+                groups.push((bucket, window, entry));
+                samples = later;
+            }
+        }
+        groups.sort_by_key(|(bucket, window, entry)| (*bucket, *window, entry.reference));
         let mut segments = Vec::new();
-        for group in rows.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let (bucket, window, ..) = group[0];
-            let (samples, bounds) = columns(group);
-            let entries: Vec<Entry<'_>> = bounds
-                .iter()
-                .map(|(reference, range)| Entry {
-                    reference: *reference,
-                    samples: &samples[range.clone()],
-                })
-                .collect();
+        for group in groups.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (bucket, window, _) = group[0];
+            let entries: Vec<Entry<'_>> = group.iter().map(|(_, _, entry)| *entry).collect();
             for (part, data) in segment::split(&entries).into_iter().enumerate() {
                 // A Lambda event holds 6 MB of records, which do not fill 256 items of 380 KB.
                 let order = SegmentOrder {
@@ -324,29 +327,51 @@ impl<'e> Gathered<'e> {
         }
         segments
     }
+
+    /// The samples slot by slot, each slot's in the order of their arrival, and where each slot's end.
+    fn by_slot(&self) -> (Vec<Sample>, Vec<usize>) {
+        // How many samples each slot has, then where its next one goes: its start at first, its end when all are there.
+        let mut next = vec![0; self.identities.len()];
+        for row in &self.rows {
+            next[row.slot as usize] += 1;
+        }
+        let mut before = 0;
+        for place in &mut next {
+            let count = *place;
+            *place = before;
+            before += count;
+        }
+        let nothing = Sample {
+            timestamp_ms: 0,
+            value: 0.0,
+        };
+        let mut samples = vec![nothing; self.rows.len()];
+        for row in &self.rows {
+            let place = &mut next[row.slot as usize];
+            samples[*place] = row.sample;
+            *place += 1;
+        }
+        (samples, next)
+    }
 }
 
-/// The samples of a group in one piece, each time of a series once, and which of them belong to which reference.
-fn columns(group: &[(Bucket, Window, u32, Sample)]) -> (Vec<Sample>, Vec<(u32, std::ops::Range<usize>)>) {
-    let mut samples: Vec<Sample> = Vec::with_capacity(group.len());
-    let mut bounds: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
-    for (_, _, reference, sample) in group {
-        match bounds.last_mut().filter(|(last, _)| last == reference) {
-            Some((_, range)) => {
-                if let Some(last) = samples
-                    .last_mut()
-                    .filter(|last| last.timestamp_ms == sample.timestamp_ms)
-                {
-                    *last = *sample;
-                    continue;
-                }
-                range.end += 1;
-            }
-            None => bounds.push((*reference, samples.len()..samples.len() + 1)),
-        }
-        samples.push(*sample);
+/// The samples of one series in ascending order of time, each time once: of two with one time, the later holds.
+fn in_order(samples: &mut [Sample]) -> &[Sample] {
+    // Nearly always nothing is to be done.
+    if samples.is_sorted_by(|a, b| a.timestamp_ms < b.timestamp_ms) {
+        return samples;
     }
-    (samples, bounds)
+    // Stable: of two with one time, the one that arrived later stays behind the other.
+    samples.sort_by_key(|sample| sample.timestamp_ms);
+    let mut kept = 0;
+    for at in 0..samples.len() {
+        if kept > 0 && samples[kept - 1].timestamp_ms == samples[at].timestamp_ms {
+            kept -= 1;
+        }
+        samples[kept] = samples[at];
+        kept += 1;
+    }
+    &samples[..kept]
 }
 
 #[cfg(test)]

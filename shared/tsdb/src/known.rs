@@ -8,8 +8,7 @@ use crate::store::{CatalogEntry, NewCatalogEntry, Store, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use tidemark_model::{Bucket, Labels, Period, SeriesId, series};
-use tidemark_wire::envelope::SeriesView;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use tidemark_wire::envelope::{SeriesView, series_check};
 
 /// The most series that a consumer remembers: about 60 bytes each, a quarter of the function's memory.
 const MAX_KNOWN: usize = 2_000_000;
@@ -66,13 +65,11 @@ impl Described for SeriesView<'_> {
 }
 
 impl<'e> Identity<SeriesView<'e>> {
-    /// `scratch` is only there to be used again.
-    pub(crate) fn of(view: SeriesView<'e>, scratch: &mut Vec<u8>) -> Self {
-        let check = check(view.name(), view.labels(), scratch);
+    pub(crate) fn of(view: SeriesView<'e>) -> Self {
         Self {
             view,
             id: view.id(),
-            check,
+            check: view.check(),
             references: Vec::new(),
         }
     }
@@ -91,12 +88,6 @@ impl<V> Identity<V> {
         let found = self.references.iter().find(|(known, _)| *known == period);
         found.and_then(|(_, reference)| *reference).unwrap_or_default()
     }
-}
-
-fn check<'a>(name: &'a str, labels: impl Iterator<Item = (&'a str, &'a str)>, scratch: &mut Vec<u8>) -> u64 {
-    scratch.clear();
-    series::write_canonical(scratch, labels.chain([(name, "")]));
-    xxh3_64_with_seed(scratch, 1)
 }
 
 /// A series that may not be stored.
@@ -208,12 +199,14 @@ impl KnownSeries {
                 Ok::<_, StoreError>((*metric, *period, *name, entries))
             })
             .collect();
-        let mut scratch = Vec::new();
+        let mut canonical = Vec::new();
         for read in crate::bounded::all(reads).await {
             let (metric, period, name, entries) = read?;
             for entry in entries {
+                canonical.clear();
+                series::write_canonical(&mut canonical, entry.labels.iter());
                 let known = Known {
-                    check: check(metric, entry.labels.iter(), &mut scratch),
+                    check: series_check(metric, &canonical),
                     reference: entry.reference,
                 };
                 // Of two references the smaller, so that all consumers agree.

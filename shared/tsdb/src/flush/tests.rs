@@ -144,6 +144,28 @@ fn samples_on_both_sides_of_a_window_go_to_two_segments() {
 }
 
 #[test]
+fn samples_come_into_order_and_of_one_time_the_last_to_arrive_stays() {
+    let order = |pairs: &[(i64, f64)]| {
+        let mut samples: Vec<Sample> = pairs
+            .iter()
+            .map(|(timestamp_ms, value)| Sample {
+                timestamp_ms: *timestamp_ms,
+                value: *value,
+            })
+            .collect();
+        let ordered: Vec<(i64, f64)> = in_order(&mut samples)
+            .iter()
+            .map(|sample| (sample.timestamp_ms, sample.value))
+            .collect();
+        ordered
+    };
+    assert_eq!(order(&[]), []);
+    assert_eq!(order(&[(1, 1.0), (2, 2.0)]), [(1, 1.0), (2, 2.0)]);
+    assert_eq!(order(&[(2, 1.0), (1, 2.0), (2, 3.0), (2, 4.0)]), [(1, 2.0), (2, 4.0)]);
+    assert_eq!(order(&[(5, 1.0), (5, 2.0), (5, 3.0)]), [(5, 3.0)]);
+}
+
+#[test]
 fn a_batch_that_is_delivered_twice_overwrites_itself_and_is_counted_once() {
     let pipeline = Pipeline::new(1);
     pipeline.push(&[("cpu", "a", 10, 1.0)]);
