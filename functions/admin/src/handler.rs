@@ -72,9 +72,12 @@ impl<A: AlertStore, P: Publish, S: Store, K: Stream, D: DeadLetters> Admin<A, P,
     }
 }
 
-/// The methods of a path that exists.
+/// The methods of a path that exists. What matches no route of the gateway ends here, so a path of another function too, when
+/// it is asked for with a wrong method.
 fn methods(path: &[&str]) -> &'static [&'static str] {
     match path {
+        ["metrics"] => &["POST"],
+        ["query"] | ["metrics", "names"] | ["metrics", _, "labels"] | ["metrics", _, "labels", _, "values"] => &["GET"],
         ["alerts", "rules"] => &["GET", "POST"],
         ["alerts", "rules", "test"] | ["alerts", "instances", _, "resolve"] => &["POST"],
         ["ops", "process-queue" | "evaluate-alerts"] => &["POST"],

@@ -247,4 +247,18 @@ fn bad_parameters_unknown_paths_and_wrong_methods_are_told_apart() {
     assert_eq!(status("GET", "/nothing"), (404, "not-found".into()));
     assert_eq!(status("DELETE", "/stats/queue"), (405, "method-not-allowed".into()));
     assert_eq!(status("GET", "/ops/process-queue"), (405, "method-not-allowed".into()));
+    // The gateway sends what matches none of its routes here, also what other functions would answer with another method.
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("POST", "/query"),
+        ("PUT", "/metrics/names"),
+        ("DELETE", "/metrics/cpu/labels"),
+        ("POST", "/metrics/cpu/labels/host/values"),
+    ] {
+        assert_eq!(
+            status(method, path),
+            (405, "method-not-allowed".into()),
+            "{method} {path}"
+        );
+    }
 }
