@@ -126,13 +126,15 @@ def fix_permission_to_read_a_stream():
     iam_actions.extract_resource_arn = extract_knowing_iterators
 
 
-def fix_permission_to_publish_a_batch():
-    """IAM has no action for PublishBatch: who may publish, may publish many. Here a role needed one that does not exist."""
+def fix_permissions_of_batches():
+    """IAM has no actions for the batch calls of SNS and SQS: who may publish or send, may publish or send many. Here a role
+    needed actions that do not exist."""
     extract = iam_actions.extract_iam_action
+    batches = ("sns:PublishBatch", "sqs:SendMessageBatch", "sqs:DeleteMessageBatch", "sqs:ChangeMessageVisibilityBatch")
 
     def extract_as_iam_knows_it(*request):
         action = extract(*request)
-        return "sns:Publish" if action == "sns:PublishBatch" else action
+        return action.removesuffix("Batch") if action in batches else action
 
     iam_actions.extract_iam_action = extract_as_iam_knows_it
 
@@ -399,7 +401,7 @@ def apply_fixes():
     fix_mapping_numbers()
     fix_time_to_live()
     fix_permission_to_read_a_stream()
-    fix_permission_to_publish_a_batch()
+    fix_permissions_of_batches()
     fix_kinesis_retention()
     fix_kinesis_mappings()
 

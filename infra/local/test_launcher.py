@@ -375,6 +375,20 @@ class LauncherTest(unittest.TestCase):
         with self.assertRaisesRegex(ClientError, "Authorization|AccessDenied"):
             publisher.create_topic(Name="another")
 
+    def test_who_may_send_may_send_a_batch(self):
+        queue = self.client("sqs").create_queue(QueueName="letters")["QueueUrl"]
+        iam = self.client("iam")
+        iam.create_user(UserName="sender")
+        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}]}
+        iam.put_user_policy(UserName="sender", PolicyName="send", PolicyDocument=json.dumps(allowed))
+        key = iam.create_access_key(UserName="sender")["AccessKey"]
+        sender = client_of(self.emulator, "sqs", key["AccessKeyId"], key["SecretAccessKey"])
+        entries = [{"Id": "one", "MessageBody": "1"}, {"Id": "two", "MessageBody": "2"}]
+        answer = sender.send_message_batch(QueueUrl=queue, Entries=entries)
+        self.assertEqual([entry["Id"] for entry in answer["Successful"]], ["one", "two"])
+        with self.assertRaisesRegex(ClientError, "AccessDenied"):
+            sender.receive_message(QueueUrl=queue)
+
     def test_what_was_deployed_is_there_again_after_a_restart(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
