@@ -106,11 +106,12 @@ impl Fleet {
 /// SIGTERM, as a service manager sends it: the agent then sends what is left.
 async fn stop_agent(agent: &mut Child) -> anyhow::Result<Option<i32>> {
     let id = agent.id().context("tidemark-agent has ended by itself")?;
-    let sent = Command::new("kill")
-        .arg(id.to_string())
+    // The shell's own `kill`: a machine without the program `kill` has a shell all the same.
+    let sent = Command::new("sh")
+        .args(["-c", "kill \"$0\"", &id.to_string()])
         .status()
         .await
-        .context("kill")?;
+        .context("sh -c kill")?;
     ensure!(sent.success(), "tidemark-agent could not be signalled");
     let status = tokio::time::timeout(STEP_DEADLINE, agent.wait())
         .await
