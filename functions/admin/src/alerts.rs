@@ -22,8 +22,11 @@ pub(crate) async fn list_rules<A: AlertStore, P, S, K, D>(
         .list_rules(&page_request(call)?)
         .await
         .map_err(|failed| store_failed(&failed))?;
-    let shown: Vec<StoredRule> = rules.items.into_iter().map(StoredRule::from).collect();
-    Ok(list("rules", &shown, rules.next))
+    let shown = rules
+        .items
+        .into_iter()
+        .map(|rule| (rule.id.clone(), StoredRule::from(rule)));
+    Ok(list("rules", shown, rules.next))
 }
 
 pub(crate) async fn create_rule<A: AlertStore, P, S, K, D>(
@@ -108,8 +111,11 @@ async fn instances<A: AlertStore, P, S, K, D>(
 ) -> Result<Answer, ApiError> {
     let found = admin.alerts.list_instances(&filter, &page_request(call)?).await;
     let found = found.map_err(|failed| store_failed(&failed))?;
-    let shown: Vec<_> = found.items.iter().map(|instance| instance.view()).collect();
-    Ok(list("instances", &shown, found.next))
+    let shown = found
+        .items
+        .iter()
+        .map(|instance| (instance.id.clone(), instance.view()));
+    Ok(list("instances", shown, found.next))
 }
 
 pub(crate) async fn resolve_instance<A: AlertStore, P: Publish, S, K, D>(
@@ -145,9 +151,22 @@ fn page_request(call: &Call) -> Result<PageRequest, ApiError> {
     })
 }
 
-fn list(field: &str, items: &impl Serialize, next: Option<String>) -> Answer {
+/// A page of items, each with its id. One that would pass the size of an answer ends early.
+fn list<T: Serialize>(field: &str, items: impl Iterator<Item = (String, T)>, next: Option<String>) -> Answer {
+    let (mut page, mut bytes, mut next) = (Vec::new(), 0, next);
+    let mut last: Option<String> = None;
+    for (id, item) in items {
+        let item = json!(item);
+        bytes += item.to_string().len() + 1;
+        if last.is_some() && bytes > limits::MAX_RESPONSE_BYTES {
+            next = last;
+            break;
+        }
+        page.push(item);
+        last = Some(id);
+    }
     let mut answer = Map::new();
-    answer.insert(field.to_owned(), json!(items));
+    answer.insert(field.to_owned(), page.into());
     answer.insert(
         "next_token".to_owned(),
         next.map_or(Value::Null, |next| page::token(&next).into()),

@@ -1,7 +1,7 @@
 //! Which call does what.
 
 use crate::{alerts, operations};
-use tidemark_http::{Answer, Call, error};
+use tidemark_http::{Answer, Call, error, in_time, no_content};
 use tidemark_rules::{AlertStore, Publish};
 use tidemark_tsdb::stream::{DeadLetters, Stream};
 use tidemark_tsdb::{Consumer, Reader, Store};
@@ -44,11 +44,16 @@ impl<A: AlertStore, P: Publish, S: Store, K: Stream, D: DeadLetters> Admin<A, P,
     }
 
     pub(crate) async fn handle(&self, call: &Call) -> Answer {
-        self.answer(call).await.unwrap_or_else(|failed| error(&failed))
+        let answer = in_time(call, (self.clock)(), self.answer(call)).await;
+        answer.unwrap_or_else(|failed| error(&failed))
     }
 
     async fn answer(&self, call: &Call) -> Result<Answer, ApiError> {
         let (method, path) = call.route();
+        if method == "OPTIONS" {
+            // A browser's preflight. The gateway adds the headers that it asks for.
+            return Ok(no_content());
+        }
         let Some(path) = path.strip_prefix(&["api", "v1"]) else {
             return Err(call.unknown(&[]));
         };

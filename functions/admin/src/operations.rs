@@ -14,7 +14,7 @@ use tidemark_wire::ApiError;
 
 /// How long an operation may take before it says what remains: the gateway waits 30 seconds, and one more step of work
 /// may follow.
-const LONGEST_OPERATION_MS: i64 = 15_000;
+const LONGEST_OPERATION_MS: i64 = 12_000;
 
 /// How long before the invocation's end no further step is begun.
 const RESERVE_MS: i64 = 5_000;

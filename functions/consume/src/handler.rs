@@ -4,8 +4,19 @@ use aws_lambda_events::event::kinesis::{KinesisEvent, KinesisEventRecord};
 use aws_lambda_events::event::streams::{KinesisBatchItemFailure, KinesisEventResponse};
 use tidemark_tsdb::answer::chain;
 use tidemark_tsdb::stream::{DeadLetters, StreamRecord};
-use tidemark_tsdb::{Consumer, SequenceNumber, ShardId, Store};
+use tidemark_tsdb::{Consumer, SequenceNumber, ShardId, Store, StoreError};
 use tokio::sync::Mutex;
+
+/// Why a batch is not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotStored {
+    /// The database or the dead letters.
+    #[error("the batch was not stored")]
+    Store(#[from] StoreError),
+    /// Lambda delivered something else than records of a stream.
+    #[error("the event is no batch of a stream: {0}")]
+    Event(String),
+}
 
 /// The function. One invocation runs at a time in a process; the lock says so to the compiler.
 pub(crate) struct Consume<S, D> {
@@ -21,27 +32,41 @@ impl<S: Store, D: DeadLetters> Consume<S, D> {
         }
     }
 
-    /// Stores a batch. A batch is stored whole or, when the database does not answer, delivered again whole: the answer
-    /// then names its first record, since Lambda repeats everything from the lowest sequence number that it is given.
-    pub(crate) async fn handle(&self, event: KinesisEvent) -> KinesisEventResponse {
+    /// Stores a batch, whole or not at all.
+    ///
+    /// When the database does not answer, the batch is to come again whole: the answer names its first record, since Lambda
+    /// repeats everything from the lowest sequence number that it is given. What fails in a way that will fail again is an
+    /// error of the invocation: Lambda then halves the batch until the record at fault stands alone, and the error is
+    /// counted where an alarm sees it.
+    pub(crate) async fn handle(&self, event: KinesisEvent) -> Result<KinesisEventResponse, NotStored> {
         let first = event
             .records
             .first()
             .map(|record| record.kinesis.sequence_number.clone());
         match self.flush(event.records).await {
-            Ok(()) => KinesisEventResponse::default(),
-            Err(cause) => {
-                tracing::error!(cause, "a batch was not stored and will be delivered again");
+            Ok(()) => Ok(KinesisEventResponse::default()),
+            Err(NotStored::Store(failed @ StoreError::Unavailable { .. })) => {
+                tracing::error!(
+                    cause = chain(&failed),
+                    "a batch was not stored and will be delivered again"
+                );
                 let mut failure = KinesisBatchItemFailure::default();
                 failure.item_identifier = first;
                 let mut response = KinesisEventResponse::default();
                 response.batch_item_failures = vec![failure];
-                response
+                Ok(response)
+            }
+            Err(failed) => {
+                tracing::error!(
+                    cause = chain(&failed),
+                    "a batch cannot be stored and will be delivered again in halves"
+                );
+                Err(failed)
             }
         }
     }
 
-    async fn flush(&self, records: Vec<KinesisEventRecord>) -> Result<(), String> {
+    async fn flush(&self, records: Vec<KinesisEventRecord>) -> Result<(), NotStored> {
         // An event source mapping gives the records of one shard at a time; a replayed event may hold several.
         let mut shards: Vec<(ShardId, Vec<StreamRecord>)> = Vec::new();
         for record in records {
@@ -54,9 +79,7 @@ impl<S: Store, D: DeadLetters> Consume<S, D> {
         let mut consumer = self.consumer.lock().await;
         for (shard, records) in shards {
             // Boxed: the type of the whole way down to the socket is deeper than the compiler follows.
-            let report = Box::pin(consumer.flush(&shard, &records, &self.dead_letters))
-                .await
-                .map_err(|failed| chain(&failed))?;
+            let report = Box::pin(consumer.flush(&shard, &records, &self.dead_letters)).await?;
             tracing::info!(
                 shard = %shard,
                 records = records.len(),
@@ -72,13 +95,14 @@ impl<S: Store, D: DeadLetters> Consume<S, D> {
 }
 
 /// The record in our terms. Its event id is `shard:sequence number`.
-fn stream_record(record: KinesisEventRecord) -> Result<(ShardId, StreamRecord), String> {
+fn stream_record(record: KinesisEventRecord) -> Result<(ShardId, StreamRecord), NotStored> {
     let event_id = record.event_id.unwrap_or_default();
     let (shard, _) = event_id
         .rsplit_once(':')
-        .ok_or_else(|| format!("`{event_id}` names no shard"))?;
+        .ok_or_else(|| NotStored::Event(format!("`{event_id}` names no shard")))?;
     let text = record.kinesis.sequence_number;
-    let sequence = SequenceNumber::parse(&text).ok_or_else(|| format!("`{text}` is no sequence number"))?;
+    let sequence =
+        SequenceNumber::parse(&text).ok_or_else(|| NotStored::Event(format!("`{text}` is no sequence number")))?;
     // A fraction of a second that went through JSON and a double: the nearest millisecond is the one that was meant.
     let arrival_ms = (record.kinesis.approximate_arrival_timestamp.timestamp_micros() + 500).div_euclid(1_000);
     Ok((

@@ -24,7 +24,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let consume = Consume::new(Consumer::new(store, config.storage.layout()), dead_letters);
     let consume = &consume;
     lambda_runtime::run(service_fn(|event: LambdaEvent<KinesisEvent>| async move {
-        Ok::<_, lambda_runtime::Error>(consume.handle(event.payload).await)
+        Ok::<_, lambda_runtime::Error>(consume.handle(event.payload).await?)
     }))
     .await
 }

@@ -1,7 +1,8 @@
 //! From a call to a selection and back.
 
 use serde_json::{Value, json};
-use tidemark_http::{Answer, Call, error, json, json_bytes};
+use tidemark_http::{Answer, Call, error, in_time, json, json_bytes};
+use tidemark_model::limits;
 use tidemark_tsdb::answer::store_failed;
 use tidemark_tsdb::query::Query as SimpleQuery;
 use tidemark_tsdb::{Reader, Store, StoreError, catalog, page};
@@ -18,7 +19,8 @@ impl<S: Store> Query<S> {
     }
 
     pub(crate) async fn handle(&self, call: &Call, now_ms: i64) -> Answer {
-        self.answer(call, now_ms).await.unwrap_or_else(|failed| error(&failed))
+        let answer = in_time(call, now_ms, self.answer(call, now_ms)).await;
+        answer.unwrap_or_else(|failed| error(&failed))
     }
 
     async fn answer(&self, call: &Call, now_ms: i64) -> Result<Answer, ApiError> {
@@ -32,7 +34,8 @@ impl<S: Store> Query<S> {
         match (method, path) {
             ("GET", ["query"]) => {
                 let query = SimpleQuery::parse(call.parameters(), now_ms)?;
-                Ok(json_bytes(200, query.run(&self.reader, from).await?))
+                let newest_ms = now_ms.saturating_add(limits::MAX_FUTURE_MS);
+                Ok(json_bytes(200, query.run(&self.reader, from, newest_ms).await?))
             }
             ("GET", ["metrics", "names"]) => {
                 list(call, json!({}), "names", catalog::metric_names(store, from, to).await)

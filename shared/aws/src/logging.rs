@@ -1,4 +1,5 @@
-//! Log lines: one JSON object each, on standard output, without a time (Lambda stamps them).
+//! Log lines: one JSON object each, on standard output, with `timestamp` and `level` as Lambda's log filter reads them: a
+//! line without a time would count as `INFO`, whatever its level.
 
 use crate::config;
 use std::error::Error;
@@ -24,8 +25,7 @@ pub fn init() {
         .json()
         .flatten_event(true)
         .with_current_span(true)
-        .with_span_list(false)
-        .without_time();
+        .with_span_list(false);
     // A second call (a test that starts two handlers) keeps the first logger.
     let installed = tracing_subscriber::registry().with(targets).with(lines).try_init();
     if installed.is_ok() && asked.is_some_and(|text| text.parse::<LevelFilter>().is_err()) {

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use tidemark_model::limits;
 use tidemark_wire::{ApiError, BodyError, ErrorId, decode_body};
 
+/// What comes before is no time: `cargo lambda watch` gives the milliseconds of its time-out instead of the time of its end.
+const EARLIEST_DEADLINE_MS: i64 = 1_000_000_000_000;
+
 /// A request: method, path, parameters, body.
 #[derive(Debug)]
 pub struct Call {
@@ -36,7 +39,8 @@ impl Call {
         }
         let deadline_ms = request
             .lambda_context_ref()
-            .and_then(|context| i64::try_from(context.deadline).ok());
+            .and_then(|context| i64::try_from(context.deadline).ok())
+            .filter(|deadline| *deadline > EARLIEST_DEADLINE_MS);
         let content_encoding = request.headers().get("content-encoding");
         Self {
             method: request.method().as_str().to_owned(),
@@ -156,6 +160,17 @@ mod tests {
         assert_eq!(call.parameter("a"), Some("1"));
         assert_eq!(call.parameter("b"), None);
         assert_eq!(call.parameter("c"), Some("x y"));
+    }
+
+    #[test]
+    fn a_deadline_that_is_no_time_is_none() {
+        let deadline_ms = |deadline: u64| {
+            let mut context = lambda_http::Context::default();
+            context.deadline = deadline;
+            Call::new(Request::default().with_lambda_context(context)).deadline_ms()
+        };
+        assert_eq!(deadline_ms(600_000), None);
+        assert_eq!(deadline_ms(1_795_000_000_000), Some(1_795_000_000_000));
     }
 
     #[test]

@@ -11,6 +11,8 @@
 
 mod answer;
 mod call;
+mod deadline;
 
 pub use answer::{Answer, error, json, json_bytes, no_content};
 pub use call::Call;
+pub use deadline::in_time;

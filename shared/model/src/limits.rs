@@ -37,7 +37,11 @@ pub const MAX_FUTURE_MS: i64 = 10 * 60 * 1_000;
 pub const MAX_REPORTED_ERRORS: usize = 1_000;
 
 /// The most samples that one query may read. 2 million samples take 32 MB in memory.
-pub const MAX_SAMPLES_PER_QUERY: usize = 5_000_000;
+pub const MAX_SAMPLES_PER_QUERY: usize = 2_000_000;
+
+/// The most samples that a consumer holds at once: with their series about 64 MB. A run of records that holds more is
+/// stored in several steps, since a few bytes of a constant series can stand for very many samples.
+pub const MAX_SAMPLES_PER_FLUSH: u64 = 1_000_000;
 
 /// The most series that one query may select.
 pub const MAX_SERIES_PER_QUERY: usize = 100_000;

@@ -39,7 +39,8 @@ pub struct Drained {
     pub written: u64,
     /// The records that went to the dead letters.
     pub errors: u64,
-    /// The samples that still wait.
+    /// The samples that still wait, as far as they were counted: when time ran out, those of the shards that were not
+    /// looked at are missing.
     pub remaining: u64,
 }
 
@@ -62,7 +63,11 @@ pub async fn queue_stats(
     stats.partitions = shards.len();
     for shard in shards {
         let checkpoint = stored.get(&shard);
-        let (waiting, complete) = count_waiting(stream, &shard, start(checkpoint), &out_of_time).await?;
+        let (waiting, complete) = if out_of_time() {
+            (0, false)
+        } else {
+            count_waiting(stream, &shard, start(checkpoint), &out_of_time).await?
+        };
         stats.complete &= complete;
         stats.unconsumed_events += waiting;
         stats.total_events += waiting;
@@ -89,7 +94,7 @@ pub async fn drain(
         while let Some(position) = next.take() {
             if out_of_time() {
                 drained.remaining += count_waiting(stream, &shard, position, &out_of_time).await?.0;
-                break;
+                return Ok(drained);
             }
             let page = stream.read(&shard, &position).await?;
             if !page.records.is_empty() {

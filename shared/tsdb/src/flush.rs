@@ -16,9 +16,9 @@ use crate::stream::{DeadLetter, DeadLetters, StreamRecord};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
-use tidemark_model::{Bucket, Buckets, Period, Sample, SeriesId, Window, WindowLength};
+use tidemark_model::{Bucket, Buckets, Period, Sample, SeriesId, Window, WindowLength, limits};
 use tidemark_wire::envelope::{self, Envelope, SeriesView};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// How storage is divided, the same for all functions of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +102,24 @@ impl<S: Store> Consumer<S> {
         records: &[StreamRecord],
         dead_letters: &impl DeadLetters,
     ) -> Result<FlushReport, StoreError> {
+        let mut report = FlushReport::default();
+        for run in runs(records, limits::MAX_SAMPLES_PER_FLUSH) {
+            let one = self.flush_run(shard, run, dead_letters).await?;
+            report.samples += one.samples;
+            report.segments += one.segments;
+            report.undecodable += one.undecodable;
+            report.refused += one.refused;
+        }
+        Ok(report)
+    }
+
+    /// Stores records that are few enough to be held in memory at once.
+    async fn flush_run(
+        &mut self,
+        shard: &ShardId,
+        records: &[StreamRecord],
+        dead_letters: &impl DeadLetters,
+    ) -> Result<FlushReport, StoreError> {
         let Some((first, last)) = records.first().zip(records.last()) else {
             return Ok(FlushReport::default());
         };
@@ -123,10 +141,14 @@ impl<S: Store> Consumer<S> {
             .resolve(&*self.store, &mut gathered.identities, last.arrival_ms)
             .await?;
         report.refused = gathered.refuse(&refusals);
-        letters.extend(refusals.iter().map(|refusal| {
-            let (record, _) = &envelopes[gathered.slots[refusal.slot].envelope];
-            dead_letter(shard, record, refusal.reason.clone())
-        }));
+        for refusal in &refusals {
+            let refused = &gathered.identities[refusal.slot];
+            let is_refused = |series: SeriesView<'_>| (series.id(), series.check()) == (refused.id, refused.check);
+            let holders = envelopes
+                .iter()
+                .filter(|(_, envelope)| envelope.series().any(is_refused));
+            letters.extend(holders.map(|(record, _)| dead_letter(shard, record, refusal.reason.clone())));
+        }
         if !letters.is_empty() {
             dead_letters.send(letters).await?;
         }
@@ -170,6 +192,22 @@ impl<S: Store> Consumer<S> {
     }
 }
 
+/// Cuts records into runs of at most so many samples, or of one record. A pure function of the records.
+fn runs(records: &[StreamRecord], most: u64) -> Vec<&[StreamRecord]> {
+    let mut runs = Vec::new();
+    let (mut start, mut samples) = (0, 0);
+    for (at, record) in records.iter().enumerate() {
+        let more = envelope::decode_header(&record.data).map_or(0, |header| u64::from(header.samples));
+        if at > start && samples + more > most {
+            runs.push(&records[start..at]);
+            (start, samples) = (at, 0);
+        }
+        samples += more;
+    }
+    runs.push(&records[start..]);
+    runs
+}
+
 fn dead_letter(shard: &ShardId, record: &StreamRecord, reason: String) -> DeadLetter {
     DeadLetter {
         shard: shard.clone(),
@@ -210,11 +248,6 @@ fn counted(
     next
 }
 
-/// Where a series was first met.
-struct Place {
-    envelope: usize,
-}
-
 /// One sample on its way into a segment.
 #[derive(Clone, Copy)]
 struct Row {
@@ -224,7 +257,6 @@ struct Row {
 
 /// The samples of a run of records, with each series named by a slot.
 struct Gathered<'e> {
-    slots: Vec<Place>,
     identities: Vec<Identity<SeriesView<'e>>>,
     rows: Vec<Row>,
 }
@@ -236,7 +268,6 @@ impl<'e> Gathered<'e> {
             .map(|(_, envelope)| envelope.sample_count() as usize)
             .sum();
         let mut gathered = Self {
-            slots: Vec::new(),
             identities: Vec::new(),
             rows: Vec::with_capacity(samples),
         };
@@ -244,12 +275,11 @@ impl<'e> Gathered<'e> {
         // A window is looked up once for a run of samples that share it.
         let mut window = layout.window.of(0);
         let mut period = Period::of(window.start_ms);
-        for (at, (_, envelope)) in envelopes.iter().enumerate() {
+        for (_, envelope) in envelopes {
             for series in envelope.series() {
                 let slot = match by_id.entry((series.id(), series.check())) {
                     Slot::Occupied(known) => *known.get(),
                     Slot::Vacant(free) => {
-                        gathered.slots.push(Place { envelope: at });
                         gathered.identities.push(Identity::of(series));
                         // An envelope holds fewer samples than a u32 counts, and a batch few envelopes.
                         *free.insert((gathered.identities.len() - 1) as u32)
@@ -310,10 +340,18 @@ impl<'e> Gathered<'e> {
         for group in groups.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let (bucket, window, _) = group[0];
             let entries: Vec<Entry<'_>> = group.iter().map(|(_, _, entry)| *entry).collect();
-            for (part, data) in segment::split(&entries).into_iter().enumerate() {
-                // A Lambda event holds 6 MB of records, which do not fill 256 items of 380 KB.
+            let parts = segment::split(&entries);
+            // Two writers of one batch may know a series by different references, or encode differently, and so cut its
+            // parts elsewhere. Parts of one writer must not overwrite those of another: their bytes are in the key.
+            let first_hash = parts
+                .iter()
+                .fold(order.first_hash, |hash, part| xxh3_64_with_seed(part, hash));
+            for (part, data) in parts.into_iter().enumerate() {
+                // A run of records holds a million samples, which do not fill 256 items of 380 KB.
+                let part = u8::try_from(part).unwrap_or(u8::MAX);
                 let order = SegmentOrder {
-                    part: u8::try_from(part).unwrap_or(u8::MAX),
+                    first_hash,
+                    part,
                     ..order
                 };
                 segments.push(StoredSegment {

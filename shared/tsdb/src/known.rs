@@ -13,6 +13,10 @@ use tidemark_wire::envelope::{SeriesView, series_check};
 /// The most series that a consumer remembers: about 60 bytes each, a quarter of the function's memory.
 const MAX_KNOWN: usize = 2_000_000;
 
+/// How many new series are written to the catalog before they are remembered. When very many come at once and the
+/// database slows down, each attempt gets further than the one before.
+const ADDED_AT_ONCE: usize = 2_000;
+
 /// Hashes keys that begin with a fingerprint: those are hashes already.
 #[derive(Default)]
 pub(crate) struct Fold(u64);
@@ -247,20 +251,12 @@ impl KnownSeries {
                 Ok::<_, StoreError>((first, new))
             })
             .collect();
-        let mut entries = Vec::new();
-        let mut learned = Vec::new();
+        let mut added = Vec::new();
         for reservation in crate::bounded::all(reservations).await {
             let (first, new) = reservation?;
             for ((slot, period), reference) in new.iter().zip(first..) {
                 let identity = &identities[*slot];
-                learned.push((
-                    (identity.id, *period),
-                    Known {
-                        check: identity.check,
-                        reference,
-                    },
-                ));
-                entries.push(NewCatalogEntry {
+                let entry = NewCatalogEntry {
                     metric: identity.view.name().to_owned(),
                     period: *period,
                     entry: CatalogEntry {
@@ -270,13 +266,27 @@ impl KnownSeries {
                         first_seen_ms: now_ms,
                     },
                     expires_at_s: self.layout.catalog_expires_at_s(*period),
-                });
+                };
+                added.push((entry, identity.check));
             }
         }
-        if !entries.is_empty() {
-            store.add_to_catalog(entries).await?;
+        for chunk in added.chunks(ADDED_AT_ONCE) {
+            let entries = chunk.iter().map(|(entry, _)| entry.clone()).collect();
+            if let Err(failed) = store.add_to_catalog(entries).await {
+                // Some of them may be written. The next attempt reads them instead of adding them a second time.
+                for (new, _) in chunk {
+                    self.metrics.remove(&(new.entry.id.name, new.period));
+                }
+                return Err(failed);
+            }
+            self.series.extend(chunk.iter().map(|(new, check)| {
+                let known = Known {
+                    check: *check,
+                    reference: new.entry.reference,
+                };
+                ((new.entry.id, new.period), known)
+            }));
         }
-        self.series.extend(learned);
         Ok(())
     }
 }

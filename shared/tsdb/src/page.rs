@@ -3,6 +3,7 @@
 use crate::answer::invalid;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tidemark_model::limits;
 use tidemark_wire::ApiError;
 
 /// Reads `limit`. `None` when it is not given.
@@ -53,11 +54,16 @@ pub fn of_names(
         .into_iter()
         .filter(|name| after.as_ref().is_none_or(|after| name > after));
     let limit = limit.unwrap_or(usize::MAX);
-    let mut page: Vec<String> = rest.take(limit.saturating_add(1)).collect();
-    let more = page.len() > limit;
-    page.truncate(limit);
-    let next = page.last().filter(|_| more).map(|last| token(last));
-    Ok((page, next))
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    for name in rest {
+        // Escapes take at most six bytes for one.
+        bytes += 6 * name.len() + 3;
+        if page.len() == limit || (!page.is_empty() && bytes > limits::MAX_RESPONSE_BYTES) {
+            return Ok((page.clone(), page.last().map(|last: &String| token(last))));
+        }
+        page.push(name);
+    }
+    Ok((page, None))
 }
 
 #[cfg(test)]
@@ -78,6 +84,15 @@ mod tests {
             }
         }
         assert_eq!(seen, names);
+    }
+
+    #[test]
+    fn a_page_never_passes_the_size_of_an_answer() {
+        let names: Vec<String> = (0..4_000).map(|at| format!("{at:0500}")).collect();
+        let (page, next) = of_names(names.clone(), None, None).unwrap();
+        assert!(page.iter().map(String::len).sum::<usize>() < limits::MAX_RESPONSE_BYTES);
+        let (rest, _) = of_names(names.clone(), None, next.as_deref()).unwrap();
+        assert_eq!(rest[0], names[page.len()]);
     }
 
     #[test]

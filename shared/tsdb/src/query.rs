@@ -78,17 +78,19 @@ impl Query {
         })
     }
 
-    /// Selects, evaluates and writes the JSON answer.
+    /// Selects, evaluates and writes the JSON answer. `oldest_ms` is the oldest time that is kept, `newest_ms` the newest
+    /// that a sample may have: a range beyond them is not looked for.
     ///
     /// # Errors
     /// When a limit of the query is hit, or the store does not answer.
-    pub async fn run(&self, data: &impl Select, oldest_ms: i64) -> Result<Vec<u8>, ApiError> {
+    pub async fn run(&self, data: &impl Select, oldest_ms: i64, newest_ms: i64) -> Result<Vec<u8>, ApiError> {
         // What has passed its retention is gone, whether or not the database has deleted it yet.
         let start_ms = self.start_ms.max(oldest_ms);
-        let series = if start_ms > self.end_ms {
+        let end_ms = self.end_ms.min(newest_ms);
+        let series = if start_ms > end_ms {
             Vec::new()
         } else {
-            data.select(&self.selector, start_ms, self.end_ms)
+            data.select(&self.selector, start_ms, end_ms)
                 .await
                 .map_err(select_error)?
         };

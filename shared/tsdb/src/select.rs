@@ -4,6 +4,7 @@ use crate::bounded;
 use crate::flush::Layout;
 use crate::segment;
 use crate::store::{Store, StoreError};
+use futures::StreamExt;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tidemark_model::series::hash_name;
@@ -131,16 +132,20 @@ impl<S: Store> Select for Reader<S> {
     ) -> Result<Vec<SelectedSeries>, SelectError> {
         let bucket = self.layout.buckets.of_metric(hash_name(&selector.metric));
         let windows: Vec<Window> = self.layout.window.covering(start_ms, end_ms).collect();
-        let reads = windows
-            .iter()
-            .map(|window| self.store.segments(bucket, *window))
-            .collect();
-        // The catalog after the segments: a series is catalogued before the first segment that names it.
-        let segments = bounded::all(reads).await;
+        // The catalog first: a series is catalogued before the first segment that names it, so that whatever was stored
+        // before this query began is found. What is stored while it runs may be missing.
         let (labels, by_reference) = self.series(selector, &windows).await?;
         let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); labels.len()];
         let mut read = 0;
-        for (window, segments) in windows.iter().zip(segments) {
+        let reads = if labels.is_empty() { &[][..] } else { &windows };
+        let reads: Vec<_> = reads
+            .iter()
+            .map(|window| self.store.segments(bucket, *window))
+            .collect();
+        // Window by window: the segments of a bucket hold other metrics too, and only a few windows fit into memory.
+        let mut segments = bounded::stream(reads);
+        let mut of = windows.iter();
+        while let Some((segments, window)) = segments.next().await.zip(of.next()) {
             let period = Period::of(window.start_ms);
             for stored in segments? {
                 let segment = segment::decode(&stored.data).map_err(|reason| StoreError::Corrupt {

@@ -52,7 +52,7 @@ pub struct SegmentOrder {
     pub last: SequenceNumber,
     /// The number of the batch's shard.
     pub shard: u32,
-    /// The hash of the sequence number of the batch's first record.
+    /// The hash of the sequence number of the batch's first record and of the bytes of all its parts.
     pub first_hash: u64,
     /// Which part of the batch, where one item could not hold it.
     pub part: u8,

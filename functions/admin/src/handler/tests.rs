@@ -222,6 +222,14 @@ fn a_condition_can_be_tested() {
 }
 
 #[test]
+fn a_preflight_is_answered_without_a_word() {
+    assert_eq!(
+        ask(&admin(), "OPTIONS", "/alerts/rules", &Value::Null),
+        (204, Value::Null)
+    );
+}
+
+#[test]
 fn bad_parameters_unknown_paths_and_wrong_methods_are_told_apart() {
     let admin = admin();
     let status = |method, target| {

@@ -18,7 +18,7 @@ fn consume<D: DeadLetters>(store: &Arc<MemoryStore>, dead_letters: D) -> Consume
     Consume::new(Consumer::new(Arc::clone(store), layout), dead_letters)
 }
 
-fn handle<D: DeadLetters>(consume: &Consume<MemoryStore, D>) -> KinesisEventResponse {
+fn handle<D: DeadLetters>(consume: &Consume<MemoryStore, D>) -> Result<KinesisEventResponse, NotStored> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(consume.handle(serde_json::from_str(EVENT).unwrap()))
 }
@@ -31,21 +31,19 @@ impl DeadLetters for Letters {
     }
 }
 
-struct Down;
+/// A queue that fails.
+struct Down(fn() -> StoreError);
 
 impl DeadLetters for Down {
     async fn send(&self, _: Vec<tidemark_tsdb::stream::DeadLetter>) -> Result<(), StoreError> {
-        Err(StoreError::Unavailable {
-            operation: "SendMessageBatch",
-            source: None,
-        })
+        Err((self.0)())
     }
 }
 
 #[test]
 fn poison_records_are_handed_over_and_their_batch_is_done() {
     let store = Arc::new(MemoryStore::default());
-    let response = handle(&consume(&store, Letters(Arc::clone(&store))));
+    let response = handle(&consume(&store, Letters(Arc::clone(&store)))).unwrap();
     assert!(response.batch_item_failures.is_empty());
     let letters = store.dead_letters();
     assert_eq!(letters.len(), 2);
@@ -54,9 +52,13 @@ fn poison_records_are_handed_over_and_their_batch_is_done() {
 }
 
 #[test]
-fn a_batch_that_cannot_be_stored_is_reported_by_its_first_record() {
+fn a_batch_that_cannot_be_stored_now_is_reported_by_its_first_record() {
     let store = Arc::new(MemoryStore::default());
-    let response = handle(&consume(&store, Down));
+    let down = Down(|| StoreError::Unavailable {
+        operation: "SendMessageBatch",
+        source: None,
+    });
+    let response = handle(&consume(&store, down)).unwrap();
     let failed: Vec<_> = response
         .batch_item_failures
         .iter()
@@ -66,4 +68,14 @@ fn a_batch_that_cannot_be_stored_is_reported_by_its_first_record() {
         failed,
         [Some("49590338271490256608559692538361571095921575989136588898")]
     );
+}
+
+#[test]
+fn what_will_fail_again_is_an_error_of_the_invocation_so_that_lambda_halves_the_batch() {
+    let store = Arc::new(MemoryStore::default());
+    let refused = Down(|| StoreError::Refused {
+        operation: "SendMessageBatch",
+        source: "access denied".into(),
+    });
+    assert!(handle(&consume(&store, refused)).is_err());
 }

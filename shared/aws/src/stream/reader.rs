@@ -15,6 +15,9 @@ use tidemark_tsdb::{SequenceNumber, ShardId, StoreError};
 /// How long one page may take, all attempts together. A shard gives five pages a second to all its readers.
 const READ_LIMIT: Duration = Duration::from_secs(8);
 
+/// The most records of one page. Without a limit a page holds up to 10 MB, which the smallest function must decode.
+const PAGE_RECORDS: i32 = 500;
+
 /// The consumer's end of the stream.
 ///
 /// A cursor is `<sequence number of the last record before it, or nothing>|<shard iterator>`: an iterator lives for five
@@ -112,7 +115,7 @@ impl Stream for KinesisStream {
                 Some(at) => at,
                 None => self.open(&attempts, shard, after).await?,
             };
-            let call = self.client.get_records().shard_iterator(&at).send();
+            let call = self.client.get_records().shard_iterator(&at).limit(PAGE_RECORDS).send();
             let answer = attempts
                 .run(Box::pin(call))
                 .await

@@ -283,6 +283,143 @@ fn a_series_whose_fingerprint_belongs_to_another_is_refused_loudly() {
     assert!(pipeline.store.dead_letters()[0].reason.contains("fingerprint"));
 }
 
+/// A store that writes some of a batch of catalog entries and then fails, so many times.
+struct Failing {
+    inner: MemoryStore,
+    failures: std::sync::atomic::AtomicUsize,
+}
+
+impl Store for Failing {
+    async fn put_segments(&self, segments: Vec<StoredSegment>) -> Result<(), StoreError> {
+        self.inner.put_segments(segments).await
+    }
+    async fn segments(&self, bucket: Bucket, window: Window) -> Result<Vec<StoredSegment>, StoreError> {
+        self.inner.segments(bucket, window).await
+    }
+    async fn catalog(&self, metric: &str, period: Period) -> Result<Vec<CatalogEntry>, StoreError> {
+        self.inner.catalog(metric, period).await
+    }
+    async fn allocate_references(&self, bucket: Bucket, count: u32) -> Result<u32, StoreError> {
+        self.inner.allocate_references(bucket, count).await
+    }
+    async fn add_to_catalog(&self, mut entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
+        use std::sync::atomic::Ordering;
+        let left = self.failures.load(Ordering::Relaxed);
+        if left == 0 {
+            return self.inner.add_to_catalog(entries).await;
+        }
+        self.failures.store(left - 1, Ordering::Relaxed);
+        entries.truncate(entries.len() / 2);
+        self.inner.add_to_catalog(entries).await?;
+        Err(StoreError::Unavailable {
+            operation: "BatchWriteItem",
+            source: None,
+        })
+    }
+    async fn metric_names(&self, period: Period) -> Result<Vec<String>, StoreError> {
+        self.inner.metric_names(period).await
+    }
+    async fn checkpoint(&self, shard: &ShardId) -> Result<Option<Checkpoint>, StoreError> {
+        self.inner.checkpoint(shard).await
+    }
+    async fn advance_checkpoint(
+        &self,
+        shard: &ShardId,
+        from: Option<SequenceNumber>,
+        to: &Checkpoint,
+    ) -> Result<Advance, StoreError> {
+        self.inner.advance_checkpoint(shard, from, to).await
+    }
+    async fn checkpoints(&self) -> Result<Vec<(ShardId, Checkpoint)>, StoreError> {
+        self.inner.checkpoints().await
+    }
+}
+
+#[test]
+fn a_catalog_that_was_written_in_part_is_not_written_a_second_time() {
+    let pipeline = Pipeline::new(1);
+    let hosts: Vec<String> = (0..100).map(|host| format!("host-{host}")).collect();
+    let samples: Vec<_> = hosts.iter().map(|host| ("cpu", host.as_str(), 5, 1.0)).collect();
+    pipeline.push(&samples);
+    let store = Arc::new(Failing {
+        inner: MemoryStore::default(),
+        failures: 3.into(),
+    });
+    let mut consumer = Consumer::new(Arc::clone(&store), layout());
+    let records = pipeline.stream.records(0);
+    let mut flush = || block_on(consumer.flush(&MemoryStream::shard_id(0), &records, &store.inner));
+    for _ in 0..3 {
+        assert!(flush().is_err());
+    }
+    assert_eq!(flush().unwrap().samples, 100);
+    let entries = block_on(store.catalog("cpu", Period::of(NOW))).unwrap();
+    assert_eq!(entries.len(), 100);
+}
+
+#[test]
+fn parts_of_writers_that_know_a_series_by_other_references_do_not_overwrite_each_other() {
+    let (one, two) = (Pipeline::new(1), Pipeline::new(1));
+    // Values that do not pack, and more of them than one item holds.
+    let mut random = 1_u64;
+    let hosts: Vec<String> = (0..60).map(|host| format!("host-{host:02}")).collect();
+    let mut count = 0;
+    for host in &hosts {
+        let samples: Vec<_> = (0..1_000)
+            .map(|ago| {
+                random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                ("cpu", host.as_str(), ago, (random >> 11) as f64 * 1e-300)
+            })
+            .collect();
+        one.push(&samples);
+        count += samples.len();
+    }
+    let records = one.stream.records(0);
+    let shard = MemoryStream::shard_id(0);
+    let report = block_on(one.consumer().flush(&shard, &records, &*one.store)).unwrap();
+    assert!(report.segments > 1, "the test needs several parts");
+    // The second writer met the series in the opposite order. It dies after its first part.
+    let mut second = two.consumer();
+    for bucket in layout().buckets.all() {
+        block_on(two.store.allocate_references(bucket, 1_000)).unwrap();
+    }
+    for record in records.iter().rev() {
+        block_on(second.flush(&shard, std::slice::from_ref(record), &*two.store)).unwrap();
+    }
+    let before = two.store.all_segments();
+    block_on(second.flush(&shard, &records, &*two.store)).unwrap();
+    let mut written = two
+        .store
+        .all_segments()
+        .into_iter()
+        .filter(|segment| !before.contains(segment));
+    let first = written.find(|segment| segment.order.part == 0);
+    let period = Period::of(NOW - 1_000);
+    let entries = block_on(two.store.catalog("cpu", period)).unwrap();
+    let entries = entries.into_iter().map(|entry| NewCatalogEntry {
+        metric: "cpu".to_owned(),
+        period,
+        entry,
+        expires_at_s: 0,
+    });
+    block_on(one.store.add_to_catalog(entries.collect())).unwrap();
+    block_on(one.store.put_segments(first.into_iter().collect())).unwrap();
+    assert_eq!(one.read("cpu").len(), count);
+}
+
+#[test]
+fn runs_hold_at_most_so_many_samples_and_lose_no_record() {
+    let pipeline = Pipeline::new(1);
+    for at in [3, 1, 5, 2, 2] {
+        let samples: Vec<_> = (0..at).map(|ago| ("cpu", "a", ago, 1.0)).collect();
+        pipeline.push(&samples);
+    }
+    let records = pipeline.stream.records(0);
+    let lengths: Vec<usize> = runs(&records, 4).iter().map(|run| run.len()).collect();
+    assert_eq!(lengths, [2, 1, 2]);
+    assert_eq!(runs(&records, 100).len(), 1);
+    assert_eq!(runs(&[], 4), [&[][..]]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
