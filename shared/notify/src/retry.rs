@@ -34,12 +34,10 @@ pub enum Failure {
         reason: String,
     },
     /// It failed (5xx, 408, 425).
-    #[error("the receiver failed with status {status}{}", said(answer))]
+    #[error("the receiver failed with status {status}")]
     Server {
         /// The HTTP status.
         status: u16,
-        /// The beginning of its answer.
-        answer: String,
     },
     /// It will not take this, now or later: any other status, a redirect, a forbidden address.
     #[error("{reason}")]
@@ -47,14 +45,6 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
-}
-
-fn said(answer: &str) -> String {
-    if answer.is_empty() {
-        String::new()
-    } else {
-        format!(": {answer}")
-    }
 }
 
 /// What to do after a failure.
@@ -113,10 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn server() -> Failure {
-        Failure::Server {
-            status: 500,
-            answer: String::new(),
-        }
+        Failure::Server { status: 500 }
     }
 
     #[test]
@@ -171,11 +158,6 @@ mod tests {
     #[test]
     fn failures_read_as_sentences() {
         assert_eq!(server().to_string(), "the receiver failed with status 500");
-        let answered = Failure::Server {
-            status: 502,
-            answer: "bad gateway".into(),
-        };
-        assert_eq!(answered.to_string(), "the receiver failed with status 502: bad gateway");
         assert_eq!(GiveUpReason::TooManyAttempts.to_string(), "20 attempts failed");
     }
 

@@ -1,5 +1,6 @@
 //! Posts webhooks over HTTP. It follows no redirects (they could lead past the address guard), uses no proxy from the environment,
-//! reads little of an answer, and never names the URL in an error: for many receivers the URL is the secret.
+//! reads little of an answer, and never names the URL in an error, nor the answer, which may echo it: for many receivers the URL is
+//! the secret.
 
 use crate::address::{AddressGuard, Forbidden};
 use crate::retry::Failure;
@@ -22,11 +23,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an attempt may take as a whole.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes that are read of the answer to a refused webhook, to show why.
+/// The most bytes that are read of the answer to a refused webhook.
 pub const MAX_ANSWER_BYTES: usize = 65_536;
-
-/// The most characters of an answer that are kept.
-const MAX_ANSWER_CHARS: usize = 200;
 
 /// Who posts webhooks: [`WebhookSender`] over HTTP, [`crate::RecordingSender`] in memory.
 pub trait PostWebhook: Send + Sync {
@@ -176,16 +174,11 @@ async fn refusal(response: Response, now: Timestamp) -> Result<(), Failure> {
         let reason = format!("the receiver redirects (status {code}), which is not followed");
         return Err(Failure::Permanent { reason });
     }
-    let answer = beginning(response).await;
+    discard(response).await;
     if status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY) {
-        return Err(Failure::Server { status: code, answer });
+        return Err(Failure::Server { status: code });
     }
-    let said = if answer.is_empty() {
-        String::new()
-    } else {
-        format!(": {answer}")
-    };
-    Err(permanent(&format!("the receiver refused it with status {code}{said}")))
+    Err(permanent(&format!("the receiver refused it with status {code}")))
 }
 
 /// `Retry-After` in seconds, from either of its forms; nothing when it is neither.
@@ -199,19 +192,16 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     u64::try_from(ms).ok().map(|ms| ms.div_ceil(1_000))
 }
 
-/// The first characters of an answer, on one line. What goes wrong while reading it does not matter.
-async fn beginning(mut response: Response) -> String {
-    let mut bytes = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = MAX_ANSWER_BYTES - bytes.len();
-        bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() >= room {
-            break;
+/// Reads an answer, so that a receiver is not cut off in the middle of it, up to a limit, and keeps nothing: it may echo
+/// the URL. What goes wrong meanwhile does not matter.
+async fn discard(mut response: Response) {
+    let mut read = 0;
+    while read < MAX_ANSWER_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => read += chunk.len(),
+            _ => break,
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_ANSWER_CHARS).collect::<String>().trim().to_owned()
 }
 
 fn permanent(reason: &str) -> Failure {

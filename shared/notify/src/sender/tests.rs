@@ -1,6 +1,5 @@
 use super::*;
 use crate::fixtures::at;
-use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -54,7 +53,7 @@ async fn listen(answer: Answer) -> (SocketAddr, JoinHandle<String>) {
         let request = read_request(&mut stream).await;
         match answer {
             Answer::Text(text) => stream.write_all(text.as_bytes()).await.unwrap(),
-            Answer::Hang => tokio::time::sleep(Duration::from_secs(30)).await,
+            Answer::Hang => std::future::pending().await,
             Answer::Reset => stream.set_zero_linger().unwrap(),
             Answer::Endless => {
                 let head = "HTTP/1.1 500 Oops\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -68,9 +67,14 @@ async fn listen(answer: Answer) -> (SocketAddr, JoinHandle<String>) {
     (address, served)
 }
 
+/// Patient enough for a machine that is busy with other tests.
 fn sender(allowed: &[&str]) -> WebhookSender {
+    sender_with(allowed, Duration::from_secs(60))
+}
+
+fn sender_with(allowed: &[&str], limit: Duration) -> WebhookSender {
     let guard = AddressGuard::with_allowed(allowed.iter().map(|range| range.parse().unwrap()).collect());
-    WebhookSender::with_timeouts(guard, Duration::from_millis(500), Duration::from_millis(800)).unwrap()
+    WebhookSender::with_timeouts(guard, limit, limit).unwrap()
 }
 
 async fn post(url: &str) -> Result<(), Failure> {
@@ -105,10 +109,7 @@ async fn a_webhook_is_a_post_of_json_with_an_idempotency_key() {
 #[tokio::test]
 async fn each_status_is_the_failure_that_it_means() {
     let throttled = |status, after_seconds| Failure::Throttled { status, after_seconds };
-    let server = |status, answer: &str| Failure::Server {
-        status,
-        answer: answer.into(),
-    };
+    let server = |status| Failure::Server { status };
     for (status, headers, body, wanted) in [
         ("429 Slow", "retry-after: 7\r\n", "", throttled(429, Some(7))),
         ("429 Slow", "", "", throttled(429, None)),
@@ -126,12 +127,12 @@ async fn each_status_is_the_failure_that_it_means() {
         ),
         ("429 Slow", "retry-after: soon\r\n", "", throttled(429, None)),
         ("429 Slow", "retry-after: -1\r\n", "", throttled(429, None)),
-        ("503 Busy", "retry-after: 1e9\r\n", "", server(503, "")),
+        ("503 Busy", "retry-after: 1e9\r\n", "", server(503)),
         ("503 Busy", "retry-after: 30\r\n", "", throttled(503, Some(30))),
-        ("500 Oops", "", "it\r\nbroke\u{7}", server(500, "it  broke")),
-        ("502 Bad", "retry-after: 9\r\n", "", server(502, "")),
-        ("408 Late", "", "", server(408, "")),
-        ("425 Early", "", "", server(425, "")),
+        ("500 Oops", "", "it broke", server(500)),
+        ("502 Bad", "retry-after: 9\r\n", "", server(502)),
+        ("408 Late", "", "", server(408)),
+        ("425 Early", "", "", server(425)),
     ] {
         assert_eq!(
             post_to(answer(status, headers, body)).await,
@@ -144,7 +145,7 @@ async fn each_status_is_the_failure_that_it_means() {
     }
     for status in ["400 Bad", "401 Who", "404 Gone", "410 Gone", "413 Big"] {
         let failure = post_to(answer(status, "", "no such hook")).await.unwrap_err();
-        let wanted = format!("the receiver refused it with status {}: no such hook", &status[..3]);
+        let wanted = format!("the receiver refused it with status {}", &status[..3]);
         assert_eq!(failure, Failure::Permanent { reason: wanted });
     }
 }
@@ -165,17 +166,37 @@ async fn a_redirect_is_not_followed() {
 
 #[tokio::test]
 async fn a_receiver_that_hangs_is_given_up_in_time() {
-    let begun = Instant::now();
-    assert_eq!(post_to(Answer::Hang).await, Err(Failure::Timeout));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    // The receiver never answers, so only the sender's own limit ends this.
+    let (address, served) = listen(Answer::Hang).await;
+    let impatient = sender_with(&["127.0.0.0/8"], Duration::from_millis(300));
+    let url = format!("http://{address}/hook");
+    assert_eq!(
+        impatient.post(&url, Vec::new(), "k", at(0)).await,
+        Err(Failure::Timeout)
+    );
+    assert!(!served.is_finished());
 }
 
 #[tokio::test]
 async fn an_endless_answer_is_read_to_a_limit() {
-    let Err(Failure::Server { status, answer }) = post_to(Answer::Endless).await else {
-        panic!()
-    };
-    assert_eq!((status, answer.len()), (500, MAX_ANSWER_CHARS));
+    let (address, served) = listen(Answer::Endless).await;
+    // No limit of time is near: only the limit of bytes ends this.
+    let patient = sender_with(&["127.0.0.0/8"], Duration::from_secs(86_400));
+    let url = format!("http://{address}/hook");
+    let failure = patient.post(&url, Vec::new(), "k", at(0)).await;
+    assert_eq!(failure, Err(Failure::Server { status: 500 }));
+    served.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_echoes_the_url_does_not_make_it_known() {
+    for status in ["500 Oops", "404 Gone", "429 Slow", "302 Found"] {
+        let echo = answer(status, "location: /s3cret\r\n", "no route for POST /s3cret");
+        let (address, _served) = listen(echo).await;
+        let failure = post(&format!("http://{address}/s3cret")).await.unwrap_err();
+        let shown = format!("{failure} {failure:?}");
+        assert!(shown.contains(&status[..3]) && !shown.contains("s3cret"), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -195,7 +216,10 @@ async fn a_connection_that_breaks_is_tried_again_and_the_url_stays_secret() {
 
 #[tokio::test]
 async fn a_name_that_does_not_exist_may_exist_later() {
-    let failure = post("http://no-such-host.invalid/s3cret").await.unwrap_err();
+    // A resolver that does not answer is as good as one that knows no such name.
+    let impatient = sender_with(&[], Duration::from_millis(800));
+    let url = "http://no-such-host.invalid/s3cret";
+    let failure = impatient.post(url, Vec::new(), "k", at(0)).await.unwrap_err();
     assert!(
         matches!(failure, Failure::Unreachable { .. } | Failure::Timeout),
         "{failure}"
