@@ -43,6 +43,9 @@ pub(crate) enum Failure {
     Throttled(StatusCode),
     #[error("the server failed ({0})")]
     Server(StatusCode),
+    /// Credentials that expired, a clock that is wrong, a permission that is missing: none of it is the samples' fault.
+    #[error("the server does not accept the credentials ({status}): {said}")]
+    Unauthorized { status: StatusCode, said: String },
     #[error("no answer in time")]
     Timeout,
     #[error("the connection failed: {0}")]
@@ -264,6 +267,10 @@ fn judge(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Outc
         // 425: the request came too early in a TLS session, and is to be sent again.
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => return failed(Failure::Server(status)),
         _ if status.is_server_error() => return failed(Failure::Server(status)),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            let said = quote(body);
+            return failed(Failure::Unauthorized { status, said });
+        }
         _ => {}
     }
     match serde_json::from_slice::<Answer>(body) {

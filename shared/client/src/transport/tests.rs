@@ -72,7 +72,7 @@ fn a_refused_request_gives_the_servers_reason() {
     };
     assert_eq!(reason, "400 Bad Request: not JSON at byte 7");
     assert!(matches!(
-        judged(403, r#"{"message":"Forbidden"}"#),
+        judged(404, r#"{"message":"Not Found"}"#),
         Outcome::Refused { .. }
     ));
     assert!(matches!(judged(301, ""), Outcome::Refused { .. }));
@@ -84,6 +84,20 @@ fn what_passes_is_tried_again() {
         assert!(matches!(judged(status, "<html>"), Outcome::Failed { .. }), "{status}");
     }
     assert!(matches!(judged(413, ""), Outcome::TooLarge));
+}
+
+#[test]
+fn credentials_that_are_not_accepted_do_not_cost_the_samples() {
+    for status in [401, 403] {
+        let Outcome::Failed { failure, .. } = judged(status, r#"{"message":"The security token is expired"}"#) else {
+            panic!("{status}")
+        };
+        let text = failure.to_string();
+        assert!(
+            text.contains(&status.to_string()) && text.contains("token is expired"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

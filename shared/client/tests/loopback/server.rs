@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 server on the loopback interface that answers by a script and remembers what it accepted.
 
+use crate::SOON;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// What the server does with one request.
 #[derive(Clone, Debug)]
@@ -45,6 +47,7 @@ pub(crate) struct Seen {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Mutex<Seen>>,
+    changed: Arc<Notify>,
 }
 
 impl Server {
@@ -62,12 +65,13 @@ impl Server {
         let server = Self {
             address: listener.local_addr().unwrap(),
             seen,
+            changed: Arc::default(),
         };
-        let shared = Arc::clone(&server.seen);
+        let shared = server.clone();
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                tokio::spawn(serve(stream, shared.clone()));
             }
         });
         server
@@ -85,6 +89,21 @@ impl Server {
         self.seen.lock().unwrap().requests.len()
     }
 
+    /// Waits until the server has seen what the test waits for.
+    pub(crate) async fn until(&self, condition: impl Fn(&Seen) -> bool) {
+        let met = async {
+            loop {
+                // Listens before it looks, so that no change is missed.
+                let changed = self.changed.notified();
+                if condition(&self.seen.lock().unwrap()) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(SOON, met).await.expect("a request in time");
+    }
+
     /// The times between the requests.
     pub(crate) fn gaps(&self) -> Vec<Duration> {
         self.seen
@@ -97,7 +116,7 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
+async fn serve(mut stream: TcpStream, Server { seen, changed, .. }: Server) {
     while let Some((head, body)) = read_request(&mut stream).await {
         let samples = decode(&head, &body);
         let reply = {
@@ -112,6 +131,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                 head,
                 samples: samples.clone(),
             });
+            changed.notify_waiters();
             reply
         };
         let keep = |refused: &[usize]| {
@@ -123,6 +143,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                     sample["value"].clone(),
                 );
             }
+            changed.notify_waiters();
             let errors: Vec<Value> = refused
                 .iter()
                 .map(|i| json!({"index": i, "field": "value", "reason": "is refused"}))
@@ -143,10 +164,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                 keep(&[]);
                 return;
             }
-            Reply::Hang => {
-                tokio::time::sleep(Duration::from_secs(60)).await;
-                return;
-            }
+            Reply::Hang => std::future::pending().await,
         };
         let answer = format!(
             "HTTP/1.1 {status} x\r\n{headers}content-length: {}\r\n\r\n{body}",
