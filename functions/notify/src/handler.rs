@@ -1,6 +1,9 @@
 //! From queue messages to deliveries, and back to which messages have to come again.
+//!
+//! The messages of a batch are delivered side by side: a receiver that hangs delays nobody but itself.
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use futures::future::join_all;
 use std::collections::HashMap;
 use tidemark_aws::NotifyQueue;
 use tidemark_model::Timestamp;
@@ -19,24 +22,33 @@ pub(crate) struct Notify<L, S, Q> {
     pub(crate) jitter: fn() -> f64,
 }
 
-/// The queue that messages are put back into.
-pub(crate) trait Postpone {
+/// Where messages go that are not done: back into their queue, or to the dead letters.
+pub(crate) trait Queue {
     /// Hides a message for so many seconds.
     async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError>;
+
+    /// Sends a message's body to the dead letters.
+    async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError>;
 }
 
-impl Postpone for NotifyQueue {
+impl Queue for NotifyQueue {
     async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
         self.postpone(receipt_handle, seconds).await
     }
+
+    async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
+        self.dead_letter(body, reason).await
+    }
 }
 
-impl<L: AlertStore, S: PostWebhook, Q: Postpone> Notify<L, S, Q> {
-    /// Handles each message on its own; what is not in the answer is done and deleted.
+impl<L: AlertStore, S: PostWebhook, Q: Queue> Notify<L, S, Q> {
+    /// Handles each message on its own; what is not in the answer is done and deleted. The event source bounds how many
+    /// there are at once.
     pub(crate) async fn handle(&self, event: SqsEvent) -> SqsBatchResponse {
+        let done = join_all(event.records.iter().map(|message| self.is_done(message))).await;
         let mut response = SqsBatchResponse::default();
-        for message in event.records {
-            if self.is_done(&message).await {
+        for (message, done) in event.records.into_iter().zip(done) {
+            if done {
                 continue;
             }
             // A message without an id cannot be named: an empty name makes the whole batch come again, which loses nothing.
@@ -52,13 +64,9 @@ impl<L: AlertStore, S: PostWebhook, Q: Postpone> Notify<L, S, Q> {
         let event = match TransitionEvent::from_json(body) {
             Ok(event) => event,
             Err(unreadable) => {
-                // Left to the queue, which moves it to the dead letters after its last receipt.
-                tracing::error!(
-                    cause = chain(&unreadable),
-                    message_id = message.message_id,
-                    "a message cannot be read"
-                );
-                return false;
+                let cause = chain(&unreadable);
+                tracing::error!(cause, message_id = message.message_id, "a message cannot be read");
+                return self.dead_letter(message, &cause).await;
             }
         };
         let arrival = Arrival {
@@ -73,10 +81,7 @@ impl<L: AlertStore, S: PostWebhook, Q: Postpone> Notify<L, S, Q> {
                 self.postpone(message, u32::try_from(seconds).unwrap_or(u32::MAX)).await;
                 false
             }
-            Next::DeadLetter(_) => {
-                self.postpone(message, 0).await;
-                false
-            }
+            Next::DeadLetter(reason) => self.dead_letter(message, &reason).await,
         }
     }
 
@@ -91,6 +96,23 @@ impl<L: AlertStore, S: PostWebhook, Q: Postpone> Notify<L, S, Q> {
                 message_id = message.message_id,
                 "a message was not postponed"
             );
+        }
+    }
+
+    /// Whether the dead letters have the message. One that they do not have comes back after the queue's own visibility
+    /// timeout, and is then settled from the log.
+    async fn dead_letter(&self, message: &SqsMessage, reason: &str) -> bool {
+        let body = message.body.as_deref().unwrap_or_default();
+        match self.queue.dead_letter(body, reason).await {
+            Ok(()) => true,
+            Err(failed) => {
+                tracing::error!(
+                    cause = chain(&failed),
+                    message_id = message.message_id,
+                    "a message did not reach the dead letters"
+                );
+                false
+            }
         }
     }
 }

@@ -17,7 +17,11 @@ async fn main() -> Result<(), lambda_runtime::Error> {
     let notify = Notify {
         log: DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table),
         sender: WebhookSender::new(AddressGuard::with_allowed(config.webhook_allowed_cidrs))?,
-        queue: NotifyQueue::new(clients.sqs(), config.notify_queue_url),
+        queue: NotifyQueue::new(
+            clients.sqs(),
+            config.notify_queue_url,
+            config.notify_dead_letter_queue_url,
+        ),
         clock: clock::now,
         jitter: rand::random,
     };

@@ -143,6 +143,8 @@ pub struct Notify {
     pub alerts_table: String,
     /// `NOTIFY_QUEUE_URL`.
     pub notify_queue_url: String,
+    /// `NOTIFY_DEAD_LETTER_QUEUE_URL`.
+    pub notify_dead_letter_queue_url: String,
     /// `WEBHOOK_ALLOWED_CIDRS`.
     pub webhook_allowed_cidrs: Vec<IpNet>,
 }
@@ -184,7 +186,7 @@ from_env! {
     Evaluate { account: account, storage: storage, alerts_table: alerts_table, alerts_topic_arn: alerts_topic_arn }
     Notify {
         account: account, alerts_table: alerts_table, notify_queue_url: notify_queue_url,
-        webhook_allowed_cidrs: webhook_allowed_cidrs,
+        notify_dead_letter_queue_url: notify_dead_letter_queue_url, webhook_allowed_cidrs: webhook_allowed_cidrs,
     }
 }
 
@@ -310,6 +312,10 @@ impl Raw<'_> {
 
     fn notify_queue_url(&self) -> Result<String, ConfigError> {
         self.url("NOTIFY_QUEUE_URL")
+    }
+
+    fn notify_dead_letter_queue_url(&self) -> Result<String, ConfigError> {
+        self.url("NOTIFY_DEAD_LETTER_QUEUE_URL")
     }
 
     fn alerts_table(&self) -> Result<String, ConfigError> {

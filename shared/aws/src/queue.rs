@@ -1,9 +1,9 @@
-//! SQS: where records go that cannot be stored, and how `notify` puts off a message.
+//! SQS: where records go that cannot be stored, and how `notify` puts off a message or gives it up.
 
 use crate::error::{Partial, is_unavailable, store_error, unavailable};
 use crate::pace::{Pace, calls};
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
 use aws_smithy_types::base64;
 use serde::Serialize;
 use std::time::Duration;
@@ -148,15 +148,17 @@ fn message(letter: &DeadLetter) -> Result<String, StoreError> {
 pub struct NotifyQueue {
     client: Client,
     url: String,
+    dead_letter_url: String,
 }
 
 impl NotifyQueue {
-    /// The queue at a URL.
+    /// The queue at a URL, and the queue of what is given up.
     #[must_use]
-    pub fn new(client: Client, url: impl Into<String>) -> Self {
+    pub fn new(client: Client, url: impl Into<String>, dead_letter_url: impl Into<String>) -> Self {
         Self {
             client,
             url: url.into(),
+            dead_letter_url: dead_letter_url.into(),
         }
     }
 
@@ -180,6 +182,46 @@ impl NotifyQueue {
             .map(drop)
             .map_err(|error| store_error("ChangeMessageVisibility", error))
     }
+
+    /// Sends a message's body, as it came, to the dead-letter queue, with the reason as the attribute `reason`.
+    ///
+    /// # Errors
+    /// When the queue did not acknowledge it. It may have it all the same: a letter twice is harmless.
+    pub async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
+        const OPERATION: &str = "SendMessage";
+        let reason = MessageAttributeValue::builder()
+            .data_type("String")
+            .string_value(attribute_text(reason))
+            .build()
+            .map_err(|error| crate::database::refused(OPERATION, error))?;
+        let call = self
+            .client
+            .send_message()
+            .queue_url(&self.dead_letter_url)
+            .message_body(body)
+            .message_attributes("reason", reason)
+            .send();
+        Box::pin(call)
+            .await
+            .map(drop)
+            .map_err(|error| store_error(OPERATION, error))
+    }
+}
+
+/// What SQS takes as the text of an attribute: not empty, and without characters that XML does not know.
+fn attribute_text(text: &str) -> String {
+    if text.is_empty() {
+        return "unknown".to_owned();
+    }
+    text[..text.floor_char_boundary(REASON_BYTES)]
+        .chars()
+        .map(|c| match c {
+            '\t' | '\n' | '\r' => c,
+            '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
+            _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+            _ => c,
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -61,8 +61,8 @@ pub enum Next {
     Done,
     /// Keep it invisible for so many seconds, then deliver it again.
     RetryIn(u64),
-    /// Leave it to the dead-letter queue: fail it, with no delay, until the queue moves it there. Each further delivery of
-    /// the same message is answered from the log.
+    /// Send its body to the dead-letter queue with this reason, then delete it. Should it come again because that failed,
+    /// it is answered from the log.
     DeadLetter(String),
 }
 
@@ -161,8 +161,8 @@ impl<L: AlertStore, S: PostWebhook> OneChannel<'_, L, S> {
         let before = self.log.log_entry(&key).await?;
         match before.map(|entry| entry.state) {
             Some(LogState::Sent { .. } | LogState::Undeliverable { .. }) => return Ok(ChannelOutcome::Done),
-            // The same message again, on its way to the dead-letter queue. A message that an operator sent back from there
-            // is a new one, and gets a new attempt.
+            // The same message again: it did not reach the dead-letter queue. A message that an operator sent back from
+            // there is a new one, and gets a new attempt.
             Some(LogState::GivenUp { reason }) if self.arrival.receive_count > 1 => {
                 return Ok(ChannelOutcome::GaveUp(reason));
             }

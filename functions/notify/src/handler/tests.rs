@@ -3,24 +3,46 @@
 use super::*;
 use serde_json::json;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tidemark_notify::{Failure, RecordingSender};
 use tidemark_rules::MemoryAlertStore;
 
 #[derive(Default)]
-struct Queue(Mutex<Vec<(String, u32)>>);
+struct MemoryQueue {
+    postponed: Mutex<Vec<(String, u32)>>,
+    letters: Mutex<Vec<(String, String)>>,
+    broken: AtomicBool,
+}
 
-impl Postpone for Queue {
+impl Queue for MemoryQueue {
     async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
-        self.0.lock().unwrap().push((receipt_handle.to_owned(), seconds));
+        let mut postponed = self.postponed.lock().unwrap();
+        postponed.push((receipt_handle.to_owned(), seconds));
+        Ok(())
+    }
+
+    async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                operation: "SendMessage",
+                source: None,
+            });
+        }
+        let mut letters = self.letters.lock().unwrap();
+        letters.push((body.to_owned(), reason.to_owned()));
         Ok(())
     }
 }
 
-fn notify() -> Notify<MemoryAlertStore, RecordingSender, Queue> {
+fn notify() -> Notify<MemoryAlertStore, RecordingSender, MemoryQueue> {
+    with_sender(RecordingSender::new())
+}
+
+fn with_sender<S>(sender: S) -> Notify<MemoryAlertStore, S, MemoryQueue> {
     Notify {
         log: MemoryAlertStore::default(),
-        sender: RecordingSender::new(),
-        queue: Queue::default(),
+        sender,
+        queue: MemoryQueue::default(),
         clock: || Timestamp(1_767_225_600_000),
         jitter: || 1.0,
     }
@@ -52,7 +74,15 @@ fn firing() -> String {
     include_str!("firing_event.json").to_owned()
 }
 
-fn handle(notify: &Notify<MemoryAlertStore, RecordingSender, Queue>, event: SqsEvent) -> Vec<String> {
+/// The same to another receiver.
+fn firing_to(url: &str) -> String {
+    let mut event: serde_json::Value = serde_json::from_str(&firing()).unwrap();
+    event["rule"]["webhook_url"] = json!(url);
+    event["id"] = json!(format!("to {url}"));
+    event.to_string()
+}
+
+fn handle<S: PostWebhook>(notify: &Notify<MemoryAlertStore, S, MemoryQueue>, event: SqsEvent) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let response = runtime.block_on(notify.handle(event));
     response
@@ -74,10 +104,61 @@ fn a_delivered_message_is_done_and_a_repetition_sends_nothing() {
 fn only_the_message_that_failed_comes_again_after_a_pause() {
     let notify = notify();
     notify.sender.fail_next([Failure::Timeout]);
-    let failed = handle(&notify, event(&[firing(), "not an event".to_owned()]));
-    assert_eq!(failed, ["message-0", "message-1"]);
-    let postponed = notify.queue.0.lock().unwrap().clone();
+    let failed = handle(
+        &notify,
+        event(&[firing(), firing_to("https://hooks.example.com/other")]),
+    );
+    assert_eq!(failed, ["message-0"]);
+    let postponed = notify.queue.postponed.lock().unwrap().clone();
     assert_eq!(postponed.len(), 1);
     assert_eq!(postponed[0].0, "receipt-0");
     assert!(postponed[0].1 > 0);
+}
+
+#[test]
+fn what_is_given_up_goes_to_the_dead_letters_and_is_done() {
+    let notify = notify();
+    notify.sender.fail_next([Failure::Permanent {
+        reason: "status 404".to_owned(),
+    }]);
+    assert!(handle(&notify, event(&[firing(), "not an event".to_owned()])).is_empty());
+    assert!(notify.queue.postponed.lock().unwrap().is_empty());
+    let letters = notify.queue.letters.lock().unwrap().clone();
+    let reason = "webhook: the failure is permanent: status 404";
+    assert_eq!(letters[0], (firing(), reason.to_owned()));
+    assert_eq!(letters[1].0, "not an event");
+    assert!(letters[1].1.contains("not a transition event"), "{}", letters[1].1);
+}
+
+#[test]
+fn a_message_that_does_not_reach_the_dead_letters_comes_again() {
+    let notify = notify();
+    notify.queue.broken.store(true, Ordering::SeqCst);
+    notify.sender.fail_next([Failure::Permanent {
+        reason: "status 404".to_owned(),
+    }]);
+    let failed = handle(&notify, event(&[firing(), "not an event".to_owned()]));
+    assert_eq!(failed, ["message-0", "message-1"]);
+}
+
+/// Takes one message only after it has taken another.
+#[derive(Default)]
+struct Hanging(tokio::sync::Notify);
+
+impl PostWebhook for Hanging {
+    async fn post(&self, url: &str, _: Vec<u8>, _: &str, _: Timestamp) -> Result<(), Failure> {
+        if url.ends_with("/hangs") {
+            self.0.notified().await;
+        } else {
+            self.0.notify_one();
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_receiver_that_hangs_does_not_delay_the_others() {
+    let notify = with_sender(Hanging::default());
+    let bodies = ["https://one.example/hangs", "https://two.example/hook"].map(firing_to);
+    assert!(handle(&notify, event(&bodies)).is_empty());
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const SOUND: [(&str, &str); 17] = [
+const SOUND: [(&str, &str); 18] = [
     ("AWS_REGION", "eu-central-1"),
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "very-secret"),
@@ -13,6 +13,10 @@ const SOUND: [(&str, &str); 17] = [
     ("ALERTS_TOPIC_ARN", "arn:aws:sns:eu-central-1:000000000000:alerts"),
     ("DEAD_LETTER_QUEUE_URL", "https://sqs.example/000000000000/dead"),
     ("NOTIFY_QUEUE_URL", "http://127.0.0.1:4566/000000000000/notify"),
+    (
+        "NOTIFY_DEAD_LETTER_QUEUE_URL",
+        "http://127.0.0.1:4566/000000000000/notify-dead",
+    ),
     ("BUCKETS", "16"),
     ("WINDOW_SECONDS", "7200"),
     ("RAW_RETENTION_DAYS", "7"),
@@ -45,7 +49,11 @@ fn a_sound_environment_configures_every_function() {
     assert!(Consume::read(&variables).is_ok());
     assert!(Query::read(&variables).is_ok());
     assert!(Evaluate::read(&variables).is_ok());
-    assert!(Notify::read(&variables).unwrap().webhook_allowed_cidrs.is_empty());
+    let notify = Notify::read(&variables).unwrap();
+    assert!(notify.webhook_allowed_cidrs.is_empty());
+    assert!(
+        notify.notify_queue_url.ends_with("/notify") && notify.notify_dead_letter_queue_url.ends_with("/notify-dead")
+    );
     let admin = Admin::read(&variables).unwrap();
     assert_eq!(admin.storage.buckets.count(), 16);
     assert_eq!(admin.storage.window.ms(), 7_200_000);

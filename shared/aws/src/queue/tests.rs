@@ -114,11 +114,55 @@ async fn calls_and_messages_keep_below_the_limits() {
 #[tokio::test]
 async fn a_message_is_postponed_by_at_most_twelve_hours() {
     let script = Script::new([Reply::Json(json!({})), Reply::error(400, "ReceiptHandleIsInvalid")]);
-    let queue = NotifyQueue::new(script.clients().sqs(), "http://aws.invalid/1/notify");
+    let queue = notify_queue(&script);
     queue.postpone("handle", 100_000).await.unwrap();
     assert_eq!(script.calls()[0].body["VisibilityTimeout"], 43_200);
     assert!(matches!(
         queue.postpone("handle", 5).await,
         Err(StoreError::Refused { .. })
     ));
+}
+
+fn notify_queue(script: &Script) -> NotifyQueue {
+    let clients = script.clients();
+    NotifyQueue::new(
+        clients.sqs(),
+        "http://aws.invalid/1/notify",
+        "http://aws.invalid/1/notify-dead",
+    )
+}
+
+#[tokio::test]
+async fn what_is_given_up_goes_to_the_other_queue_with_its_reason() {
+    let taken = Reply::Json(json!({"MessageId": "m", "MD5OfMessageBody": "x"}));
+    let script = Script::new([taken.clone(), taken.clone(), taken]);
+    let queue = notify_queue(&script);
+    queue.dead_letter("{\"a\":1}", "webhook: status 404").await.unwrap();
+    queue.dead_letter("b", "").await.unwrap();
+    queue
+        .dead_letter("c", &format!("\u{0}\u{ffff}ok\n{}", "ж".repeat(9_000)))
+        .await
+        .unwrap();
+    let calls = script.calls();
+    assert_eq!(calls[0].operation, "SendMessage");
+    assert_eq!(
+        calls[0].body,
+        json!({
+            "QueueUrl": "http://aws.invalid/1/notify-dead",
+            "MessageBody": "{\"a\":1}",
+            "MessageAttributes": {"reason": {"DataType": "String", "StringValue": "webhook: status 404"}},
+        })
+    );
+    let reason = |call: &Call| {
+        let value = &call.body["MessageAttributes"]["reason"]["StringValue"];
+        value.as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason(&calls[1]), "unknown");
+    assert!(reason(&calls[2]).starts_with("\u{fffd}\u{fffd}ok\nж") && reason(&calls[2]).len() <= 2_002);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_not_acknowledged_is_an_error() {
+    let script = Script::new([Reply::error(400, "AWS.SimpleQueueService.NonExistentQueue")]);
+    assert!(notify_queue(&script).dead_letter("a", "b").await.is_err());
 }
