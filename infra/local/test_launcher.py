@@ -16,6 +16,8 @@ import time
 import unittest
 import urllib.request
 import zipfile
+from queue import SimpleQueue
+from unittest import mock
 
 import boto3
 from botocore.config import Config
@@ -292,14 +294,33 @@ class LauncherTest(unittest.TestCase):
         self.assertEqual(self.dead_letter(queue)["requestContext"]["condition"], "MaxRecordAgeExceeded")
 
     def test_the_batching_window_gathers_records_and_ends_on_time(self):
-        self.stream_into("window", "ok", [], MaximumBatchingWindowInSeconds=2)
-        put_at = time.time()
-        for index in range(4):
-            self.kinesis.put_record(StreamName="window", PartitionKey="k", Data=f"r{index}")
-            time.sleep(0.2)
-        eventually(lambda: self.journal("window"))
-        self.assertEqual(self.journal("window")[0]["data"], ["r0", "r1", "r2", "r3"])
-        self.assertAlmostEqual(self.journal("window")[0]["at"] - put_at, 2.0, delta=0.9)
+        import ministack_launcher as launcher
+
+        clock = mock.Mock(**{"time.return_value": 100.0})
+        worker, batches, alarms = launcher.ShardWorker("shard"), SimpleQueue(), mock.Mock()
+        worker._run = lambda mapping, function, batch, positions: batches.put(batch)
+        records = []
+
+        def poll_at(now):
+            clock.time.return_value = now
+            with mock.patch.object(launcher, "time", clock), mock.patch.object(launcher.threading, "Timer", alarms):
+                worker.poll({"MaximumBatchingWindowInSeconds": 2}, None, {"records": records}, {"shard": 0})
+
+        for arrival in (100.0, 100.5, 101.0, 101.9):
+            records.append({"ApproximateArrivalTimestamp": arrival, "Data": "r"})
+            poll_at(arrival)
+        self.assertFalse(worker.busy, "the window ended early")
+        (delay, wake), _ = alarms.call_args
+        self.assertEqual(alarms.call_count, 1, "one alarm for one window")
+        self.assertAlmostEqual(delay, 2.001)
+        self.assertIs(wake.__self__, launcher.lambda_svc._esm_wake)
+        poll_at(102.0)
+        self.assertEqual(batches.get(timeout=15), records)
+
+    def test_a_mapping_with_a_batching_window_is_served(self):
+        self.stream_into("window", "ok", [(0, f"r{index}") for index in range(4)], MaximumBatchingWindowInSeconds=1)
+        eventually(lambda: len(self.delivered("window")) == 4)
+        self.assertEqual(self.delivered("window"), ["r0", "r1", "r2", "r3"])
 
     def test_shards_are_read_side_by_side_and_each_in_order(self):
         records = [(shard, f"{shard}-{i}") for i in range(2) for shard in range(3)]
