@@ -1,5 +1,7 @@
 //! The tick: evaluates all alert rules.
 
+mod outcome;
+
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -30,8 +32,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         let may_go_on = || clock::now_ms() < deadline_ms.saturating_sub(RESERVE_MS);
         // The clock of the function that runs, not the time that the schedule was due: a late tick sees today's data.
         let summary = evaluate_all(alerts, reader, topic, clock::now(), &may_go_on).await?;
-        tracing::info!(?summary, "evaluated");
-        Ok::<_, lambda_runtime::Error>(json!(summary))
+        Ok::<_, lambda_runtime::Error>(json!(outcome::outcome(summary)?))
     }))
     .await
 }

@@ -11,7 +11,7 @@
 //! A crash after a save leaves the transition in the outbox, for step 2 of the next tick. A crash after a publish publishes
 //! again, under the same id; `notify` drops the duplicate. Two ticks at once: for each instance one of them saves, the other
 //! meets a conflict and leaves it to the winner. A rule whose samples cannot be read keeps its state as it is and counts as failed;
-//! the others go on.
+//! the others go on. A tick that runs out of time skips what it has not begun; the next one begins elsewhere.
 
 use crate::decide::{Change, Decision, decide, decide_orphans};
 use crate::event::{Publish, TransitionEvent};
@@ -86,7 +86,7 @@ struct Shared<'a> {
 }
 
 /// Evaluates every enabled rule once. `may_go_on` is asked before each selection; once it says no, the rules left over are
-/// skipped, and the next tick makes up for them.
+/// skipped, and later ticks, which begin elsewhere, make up for them.
 ///
 /// # Errors
 /// When the rules or the instances cannot be loaded. Whatever fails later is counted in the summary and logged.
@@ -116,7 +116,9 @@ pub async fn evaluate_all<A: AlertStore, D: Select, P: Publish>(
         may_go_on,
     };
     let (enabled, disabled): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.spec.enabled);
-    let shared = share(enabled, now);
+    let mut shared = share(enabled, now);
+    let first = first_selection(now, shared.len());
+    shared.rotate_left(first);
     let evaluations: Vec<_> = shared.iter().map(|shared| world.evaluate(shared, &by_rule)).collect();
     let mut evaluations = stream::iter(evaluations).buffer_unordered(SELECTIONS_AT_ONCE);
     while let Some(one) = evaluations.next().await {
@@ -133,6 +135,19 @@ pub async fn evaluate_all<A: AlertStore, D: Select, P: Publish>(
         }
     }
     Ok(summary)
+}
+
+/// Which selection a tick begins with, so that ticks that run out of time do not skip the same rules for ever.
+///
+/// The minute's place in the golden section's sequence (Fibonacci hashing): the beginnings of ticks spread over all
+/// selections, also when several minutes lie between them. A step of one per minute would not: with five selections and a
+/// tick every five minutes it would always begin with the same one.
+fn first_selection(now: Timestamp, selections: usize) -> usize {
+    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / 1.618…
+    let minute = now.0.div_euclid(60_000) as u64;
+    let place = u128::from(minute.wrapping_mul(GOLDEN));
+    // Below `selections`: a place is below 2^64.
+    ((place * selections as u128) >> 64) as usize
 }
 
 /// Brings rules that read the same samples together.

@@ -226,6 +226,48 @@ async fn rules_that_there_is_no_time_for_are_skipped() {
 }
 
 #[tokio::test]
+async fn ticks_that_run_out_of_time_get_to_every_rule() {
+    let ids: Vec<String> = (0..7).map(|number| format!("r{number}")).collect();
+    let rules: Vec<_> = ids.iter().map(|id| (id.as_str(), json!({"metric_name": id}))).collect();
+    let house = House::with_rules(&rules).await;
+    for id in &ids {
+        house.data.push(id, "a", 0, 95.0);
+    }
+    let mut triggered = 0;
+    for minute in 0..4 {
+        let asked = AtomicUsize::new(0);
+        let thrice = || asked.fetch_add(1, Ordering::SeqCst) < 3;
+        let summary = evaluate_all(&house.store, &house.data, &house.topic, at(minute * 60), &thrice)
+            .await
+            .unwrap();
+        assert_eq!((summary.rules_evaluated, summary.rules_skipped), (3, 4));
+        triggered += summary.alerts_triggered;
+    }
+    assert_eq!(triggered, 7);
+}
+
+#[test]
+fn every_selection_comes_first_on_some_tick_whatever_the_interval() {
+    // The template takes intervals of up to ten minutes.
+    for minutes in 1..=10_i64 {
+        for selections in 1..=60_usize {
+            let mut begun: Vec<usize> = (0..selections as i64 * 8)
+                .map(|tick| first_selection(at(tick * minutes * 60), selections))
+                .collect();
+            begun.sort_unstable();
+            begun.dedup();
+            assert_eq!(begun.len(), selections, "every {minutes} minutes");
+        }
+    }
+    assert_eq!(first_selection(at(0), 0), 0);
+    assert_eq!(
+        first_selection(at(61), 9),
+        first_selection(at(119), 9),
+        "a tick is not at the second"
+    );
+}
+
+#[tokio::test]
 async fn a_disabled_rule_resolves_on_the_next_tick() {
     let house = House::with_rules(&[("r", json!({}))]).await;
     house.data.push("cpu", "a", 0, 95.0);
