@@ -98,6 +98,7 @@ fn environment() -> Vec<(&'static str, String)> {
         ("ALERTS_TOPIC_ARN", text("arn:aws:sns:us-east-1:123456789012:bench")),
         ("DEAD_LETTER_QUEUE_URL", format!("{queue}/bench-dead-letters")),
         ("NOTIFY_QUEUE_URL", format!("{queue}/bench-notify")),
+        ("NOTIFY_DEAD_LETTER_QUEUE_URL", format!("{queue}/bench-notify-dead")),
         ("BUCKETS", BUCKETS.to_string()),
         ("WINDOW_SECONDS", WINDOW_SECONDS.to_string()),
         ("RAW_RETENTION_DAYS", (RETENTION_MS / 86_400_000).to_string()),
