@@ -4,6 +4,7 @@ use super::*;
 use serde_json::json;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tidemark_notify::{Failure, RecordingSender};
 use tidemark_rules::MemoryAlertStore;
 
@@ -83,8 +84,13 @@ fn firing_to(url: &str) -> String {
 }
 
 fn handle<S: PostWebhook>(notify: &Notify<MemoryAlertStore, S, MemoryQueue>, event: SqsEvent) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let response = runtime.block_on(notify.handle(event));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    // Nothing here takes time: what does not end would never end.
+    let handled = async { tokio::time::timeout(Duration::from_secs(60), notify.handle(event)).await };
+    let response = runtime.block_on(handled).unwrap();
     response
         .batch_item_failures
         .into_iter()
