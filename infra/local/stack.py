@@ -72,7 +72,7 @@ def host_target():
 def parameters(target):
     """The overrides of samconfig.toml's `local`, for this machine's architecture."""
     with open(ROOT / "samconfig.toml", "rb") as file:
-        overrides = tomllib.load(file)["local"]["deploy"]["parameters"]["parameter_overrides"]
+        overrides = tomllib.load(file)["local"]["global"]["parameters"]["parameter_overrides"]
     architecture = "arm64" if target.startswith("aarch64") else "x86_64"
     return [f"Architecture={architecture}", *(each for each in overrides if not each.startswith("Architecture="))]
 
