@@ -170,7 +170,7 @@ impl Api {
             .send()
             .await
             .with_context(|| format!("{call} was not answered"))?;
-        let (status, headers, bytes) = read(response).await.with_context(|| call.clone())?;
+        let (status, headers, bytes) = read(response, MAX_ANSWER_BYTES).await.with_context(|| call.clone())?;
         Ok(Answer {
             status,
             headers,
@@ -234,16 +234,14 @@ impl Answer {
 
 pub(crate) async fn read(
     mut response: reqwest::Response,
+    most: usize,
 ) -> anyhow::Result<(u16, reqwest::header::HeaderMap, Vec<u8>)> {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
         bytes.extend_from_slice(&chunk);
-        ensure!(
-            bytes.len() <= MAX_ANSWER_BYTES,
-            "the answer is longer than {MAX_ANSWER_BYTES} bytes"
-        );
+        ensure!(bytes.len() <= most, "the answer is longer than {most} bytes");
     }
     Ok((status, headers, bytes))
 }

@@ -13,6 +13,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use std::time::{Duration, UNIX_EPOCH};
 
+/// The most bytes of an answer that are read: a page of a hundred of the largest records, as base64.
+const MAX_ANSWER_BYTES: usize = 150_000_000;
+
 /// A service that speaks JSON: the name that requests are signed for, the prefix of its actions, the version of the protocol.
 #[derive(Clone, Copy, Debug)]
 pub struct Service(&'static str, &'static str, &'static str);
@@ -213,7 +216,7 @@ impl Aws {
             request = request.header(*name, value);
         }
         let response = request.body(body).send().await.context("no answer")?;
-        read(response).await
+        read(response, MAX_ANSWER_BYTES).await
     }
 
     fn signature(

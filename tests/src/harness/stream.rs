@@ -8,6 +8,12 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+/// Lambda hands a function at most this much at once.
+const MAX_EVENT_BYTES: usize = 6_000_000;
+
+/// What a record takes in an event beside its data.
+const EVENT_BYTES_BESIDE_DATA: usize = 600;
+
 /// A record as `GetRecords` gives it.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -64,11 +70,7 @@ pub async fn records(aws: &Aws, stream: &str, shard: &str, after: Option<&str>) 
     let mut all = Vec::new();
     loop {
         let mut page = aws
-            .call(
-                KINESIS,
-                "GetRecords",
-                json!({"ShardIterator": iterator, "Limit": 1_000}),
-            )
+            .call(KINESIS, "GetRecords", json!({"ShardIterator": iterator, "Limit": 100}))
             .await?;
         let Value::Array(found) = page["Records"].take() else {
             anyhow::bail!("no records in {page}");
@@ -118,7 +120,7 @@ pub fn event(records: &[Record], region: &str) -> Value {
     json!({ "Records": records })
 }
 
-/// A run of neighbouring records of about `most` at most, from anywhere: a batch cut anew.
+/// A run of neighbouring records, `most` at most, from anywhere: a batch cut anew.
 #[must_use]
 pub fn cut<'a>(records: &'a [Record], most: usize, random: &mut StdRng) -> &'a [Record] {
     if records.is_empty() {
@@ -126,5 +128,17 @@ pub fn cut<'a>(records: &'a [Record], most: usize, random: &mut StdRng) -> &'a [
     }
     let from = random.random_range(0..records.len());
     let until = (from + random.random_range(1..=most)).min(records.len());
-    &records[from..until]
+    fitting(&records[from..until])
+}
+
+/// As many of the records as an invocation's event holds, from the first on; at least one.
+#[must_use]
+pub fn fitting(records: &[Record]) -> &[Record] {
+    let mut bytes = 0;
+    let fits = records.iter().take_while(|record| {
+        bytes += record.data.len() + EVENT_BYTES_BESIDE_DATA;
+        bytes <= MAX_EVENT_BYTES
+    });
+    let count = fits.count().max(1).min(records.len());
+    &records[..count]
 }

@@ -27,7 +27,7 @@ async fn every_acknowledged_sample_is_there_exactly_once() -> anyhow::Result<()>
     let (api, aws) = (Api::from_env()?, Aws::from_env()?);
     let mut random = random("every_acknowledged_sample_is_there_exactly_once");
     let fleet = Fleet::new(&mut random);
-    let trouble = Trouble::new(&api, &aws, random.random());
+    let trouble = Trouble::new(&api, &aws, random.random()).await?;
     let (done, over) = tokio::sync::watch::channel(false);
     let pushing = async {
         let acknowledged = fleet.push(&api).await;

@@ -4,6 +4,7 @@ use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
@@ -25,11 +26,19 @@ pub(crate) struct Trouble<'a> {
     api: &'a Api,
     aws: &'a Aws,
     seed: u64,
+    /// The last record of each shard when the trouble began; what other tests pushed before is none of its business.
+    began: BTreeMap<String, Option<String>>,
 }
 
 impl<'a> Trouble<'a> {
-    pub(crate) fn new(api: &'a Api, aws: &'a Aws, seed: u64) -> Self {
-        Self { api, aws, seed }
+    pub(crate) async fn new(api: &'a Api, aws: &'a Aws, seed: u64) -> anyhow::Result<Self> {
+        let stream = variable("STREAM_NAME")?;
+        let mut began = BTreeMap::new();
+        for shard in stream::shards(aws, &stream).await? {
+            let records = stream::records(aws, &stream, &shard, None).await?;
+            began.insert(shard, records.last().map(|last| last.sequence().to_owned()));
+        }
+        Ok(Self { api, aws, seed, began })
     }
 
     /// What was consumed, shard by shard. What was not is left out: only the event source and a drain may come upon a record
@@ -37,14 +46,14 @@ impl<'a> Trouble<'a> {
     async fn records(&self) -> anyhow::Result<Vec<Vec<Record>>> {
         let stream = variable("STREAM_NAME")?;
         let mut all = Vec::new();
-        for shard in stream::shards(self.aws, &stream).await? {
+        for (shard, began) in &self.began {
             let key = json!({"pk": {"S": "checkpoints"}, "sk": {"S": shard}});
             let request = json!({"TableName": variable("CATALOG_TABLE")?, "Key": key, "ConsistentRead": true});
             let item = self.aws.call(DYNAMODB, "GetItem", request).await?;
             let Some(stored) = item["Item"]["sequence"]["S"].as_str().and_then(SequenceNumber::parse) else {
                 continue;
             };
-            let mut records = stream::records(self.aws, &stream, &shard, None).await?;
+            let mut records = stream::records(self.aws, &stream, shard, began.as_deref()).await?;
             records.retain(|record| SequenceNumber::parse(record.sequence()).is_some_and(|it| it <= stored));
             all.push(records);
         }
@@ -83,7 +92,10 @@ impl<'a> Trouble<'a> {
     pub(crate) async fn redeliver_everything(&self) -> anyhow::Result<()> {
         let function = variable("CONSUME_FUNCTION")?;
         for records in self.records().await? {
-            for batch in records.chunks(40) {
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let batch = stream::fitting(rest);
+                rest = &rest[batch.len()..];
                 let invoked = self
                     .aws
                     .invoke(&function, &stream::event(batch, self.aws.region()))
