@@ -92,9 +92,24 @@ pub(crate) async fn list_instances<A: AlertStore, P, S, K, D>(
         .map(|state| state.parse().map_err(|e| invalid("state", format!("{e}"))));
     let filter = InstanceFilter {
         states: state.transpose()?.into_iter().collect(),
-        rule_id: call.parameter("rule").map(str::to_owned),
+        rule_id: match call.parameter("rule") {
+            Some(rule) => Some(rule_id(&admin.alerts, rule).await?),
+            None => None,
+        },
     };
     instances(admin, call, filter).await
+}
+
+/// The id of the rule that has this id or, since people know rules by their names, this name.
+async fn rule_id(alerts: &impl AlertStore, rule: &str) -> Result<String, ApiError> {
+    let failed = |failed| store_failed(&failed);
+    if alerts.get_rule(rule).await.map_err(failed)?.is_some() {
+        return Ok(rule.to_owned());
+    }
+    let rules = alerts.load_rules().await.map_err(failed)?;
+    let named = rules.into_iter().find(|known| known.spec.name == rule);
+    // The instances of a rule that was deleted are still found by its id.
+    Ok(named.map_or_else(|| rule.to_owned(), |rule| rule.id))
 }
 
 pub(crate) async fn active_instances<A: AlertStore, P, S, K, D>(

@@ -50,12 +50,17 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_ready_before_the_end_is_given_up() {
         let never = std::future::pending::<Result<(), ApiError>>();
-        let error = in_time(&call(10_000), 9_500, never).await.unwrap_err();
+        let error = in_time(&call(1_795_000_010_000), 1_795_000_009_500, never)
+            .await
+            .unwrap_err();
         assert_eq!((error.status, error.id), (504, "deadline-exceeded"));
     }
 
     #[tokio::test]
     async fn what_is_ready_is_answered() {
-        assert_eq!(in_time(&call(10_000), 1_000, async { Ok(7) }).await, Ok(7));
+        assert_eq!(
+            in_time(&call(1_795_000_010_000), 1_795_000_001_000, async { Ok(7) }).await,
+            Ok(7)
+        );
     }
 }

@@ -206,6 +206,15 @@ fn what_waits_is_stored_evaluated_told_and_resolved() {
         (&json!(1), &json!("2026-01-01T00:00:00.000Z"))
     );
 
+    let of = |rule: &str| {
+        let (_, found) = ask(&admin, "GET", &format!("/alerts/instances?rule={rule}"), &Value::Null);
+        found["instances"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (of("hot"), of(instance["rule_id"].as_str().unwrap()), of("cold")),
+        (1, 1, 0)
+    );
+
     let resolve = format!("/alerts/instances/{}/resolve", instance["id"].as_str().unwrap());
     assert_eq!(ask(&admin, "POST", &resolve, &Value::Null).1["state"], "resolved");
     let (status, again) = ask(&admin, "POST", &resolve, &Value::Null);
