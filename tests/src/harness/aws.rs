@@ -75,6 +75,17 @@ impl Aws {
         &self.region
     }
 
+    /// Waits until a service answers: emulators start theirs when they are first asked, and fail those who ask meanwhile.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn ready(&self, service: Service, harmless_action: &str) -> anyhow::Result<()> {
+        super::eventually(service.0, async || {
+            self.call(service, harmless_action, json!({})).await.map(|_| Some(()))
+        })
+        .await
+    }
+
     /// One action of a service that speaks JSON.
     ///
     /// # Errors

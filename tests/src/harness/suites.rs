@@ -12,6 +12,7 @@ use tidemark_aws::{Clients, DynamoAlertStore, DynamoStore};
 /// # Errors
 /// When it is not made.
 pub async fn create_table(aws: &Aws, name: &str, sort_key: Option<&str>) -> anyhow::Result<()> {
+    aws.ready(DYNAMODB, "ListTables").await?;
     let mut attributes = vec![json!({"AttributeName": "pk", "AttributeType": "S"})];
     let mut keys = vec![json!({"AttributeName": "pk", "KeyType": "HASH"})];
     if let Some(kind) = sort_key {

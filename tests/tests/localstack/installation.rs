@@ -272,6 +272,7 @@ fn programs() -> anyhow::Result<PathBuf> {
 }
 
 async fn create_stream(aws: &Aws) -> anyhow::Result<String> {
+    aws.ready(KINESIS, "ListStreams").await?;
     let name = unique("tidemark");
     aws.call(KINESIS, "CreateStream", json!({"StreamName": name, "ShardCount": 2}))
         .await?;
@@ -291,6 +292,7 @@ pub(crate) async fn until_active(aws: &Aws, stream: &str) -> anyhow::Result<()> 
 }
 
 async fn create_queue(aws: &Aws, kind: &str) -> anyhow::Result<String> {
+    aws.ready(SQS, "ListQueues").await?;
     let request = json!({"QueueName": unique(&format!("tidemark-{kind}"))});
     let created = aws.call(SQS, "CreateQueue", request).await?;
     Ok(created["QueueUrl"].as_str().context("no queue")?.to_owned())
