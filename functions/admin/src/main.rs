@@ -43,7 +43,7 @@ async fn main() -> Result<(), lambda_http::Error> {
         clock: clock::now_ms,
     });
     let (admin, clients, parts) = (&admin, &clients, &parts);
-    lambda_http::run(lambda_http::service_fn(|request| async move {
+    tidemark_http::run(lambda_http::service_fn(|request| async move {
         let call = Call::new(request);
         let answer = match call.route() {
             ("GET", path) if path == ["api", "v1", "health"] => {

@@ -22,7 +22,7 @@ async fn main() -> Result<(), lambda_http::Error> {
         },
     );
     let ingest = &ingest;
-    lambda_http::run(lambda_http::service_fn(|request| async move {
+    tidemark_http::run(lambda_http::service_fn(|request| async move {
         Ok::<_, lambda_http::Error>(ingest.handle(&Call::new(request), clock::now_ms()).await)
     }))
     .await

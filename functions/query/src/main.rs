@@ -17,7 +17,7 @@ async fn main() -> Result<(), lambda_http::Error> {
     let store = DynamoStore::new(clients.dynamodb(), config.storage.tables(), clock::now_ms);
     let query = Query::new(Reader::new(Arc::new(store), config.storage.layout()));
     let query = &query;
-    lambda_http::run(lambda_http::service_fn(|request| async move {
+    tidemark_http::run(lambda_http::service_fn(|request| async move {
         Ok::<_, lambda_http::Error>(query.handle(&Call::new(request), clock::now_ms()).await)
     }))
     .await

@@ -12,7 +12,9 @@
 mod answer;
 mod call;
 mod deadline;
+mod run;
 
 pub use answer::{Answer, error, json, json_bytes, no_content};
 pub use call::Call;
 pub use deadline::in_time;
+pub use run::run;
