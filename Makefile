@@ -84,13 +84,16 @@ bench: ## Costs and speeds, written to target/bench/report.json
 
 # ---------------------------------------------------------------- to run it for real
 
-.PHONY: deploy tools-stack tools-checks tools-deploy
-deploy: tools-deploy ## Build for AWS and deploy (ENV=dev or ENV=prod, see samconfig.toml)
-	@if [ -n "$${AWS_ENDPOINT_URL:-}" ]; then echo "AWS_ENDPOINT_URL is set (to $$AWS_ENDPOINT_URL): this shell speaks to a local stack, not to AWS. Use a fresh shell."; exit 1; fi
+.PHONY: deploy not-local tools-stack tools-checks tools-deploy
+deploy: not-local tools-deploy ## Build for AWS and deploy (ENV=dev or ENV=prod, see samconfig.toml)
 	@echo "building for AWS; SAM shows the compiler's output only at the end, the first time takes some minutes"
 	@$(STEP) "sam build" sam build --build-in-source --config-env $(ENV)
 	@$(STEP) "glibc" infra/checks/glibc .aws-sam/build/*/bootstrap
 	@$(STEP) "sam deploy" sam deploy --config-env $(ENV)
+
+# A shell that has sourced .local/env would deploy to the emulator.
+not-local:
+	@if [ -n "$${AWS_ENDPOINT_URL:-}" ]; then echo "AWS_ENDPOINT_URL is set (to $$AWS_ENDPOINT_URL): this shell speaks to a local stack, not to AWS. Use a fresh shell."; exit 1; fi
 
 tools-stack:
 	@infra/tools/install stack
