@@ -1,12 +1,12 @@
 //! Whether the parts that Tidemark stands on are there: asked for real, side by side, each within a time.
 
 use crate::error::store_error;
-use crate::logging::Chain;
 use aws_sdk_dynamodb::types::TableStatus;
 use aws_sdk_kinesis::types::StreamStatus;
 use futures::future::join_all;
 use std::time::Duration;
 use tidemark_tsdb::StoreError;
+use tidemark_tsdb::answer::chain;
 
 /// How long one part may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -79,7 +79,7 @@ async fn within(part: &'static str, status: impl Future<Output = Result<Option<S
         Ok(Ok(None)) => return None,
         Ok(Ok(Some(status))) => format!("is {status}"),
         Ok(Err(error)) => {
-            tracing::error!(part, error = %Chain(&error), "a part is not healthy");
+            tracing::error!(part, error = chain(&error), "a part is not healthy");
             match error {
                 StoreError::Unavailable { .. } => "does not answer".to_owned(),
                 _ => "cannot be reached: it does not exist, or access is denied".to_owned(),

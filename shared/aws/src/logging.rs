@@ -2,8 +2,6 @@
 //! line without a time would count as `INFO`, whatever its level.
 
 use crate::config;
-use std::error::Error;
-use std::fmt;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -35,49 +33,3 @@ pub fn init() {
 
 /// The binaries, whose log targets do not begin with `tidemark`.
 const FUNCTIONS: [&str; 6] = ["ingest", "consume", "query", "admin", "evaluate", "notify"];
-
-/// An error with everything that caused it, for the one line that reports it: `a: b: c`. A cause that says the same as what it
-/// caused (the SDK wraps its errors so) is left out.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            let says = error.to_string();
-            if says != said {
-                write!(f, ": {says}")?;
-            }
-            said = says;
-            cause = error.source();
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("the batch was not written")]
-    struct Outer(#[source] std::io::Error);
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("connection reset")]
-    struct Wrapper(#[source] std::io::Error);
-
-    #[test]
-    fn a_cause_that_repeats_is_told_once() {
-        let error = Wrapper(std::io::Error::other("connection reset"));
-        assert_eq!(Chain(&error).to_string(), "connection reset");
-    }
-
-    #[test]
-    fn a_chain_names_every_cause() {
-        let error = Outer(std::io::Error::other("connection reset"));
-        assert_eq!(Chain(&error).to_string(), "the batch was not written: connection reset");
-    }
-}

@@ -1,12 +1,12 @@
 //! SNS: where alert transitions are published.
 
 use crate::error::{is_later, is_unavailable};
-use crate::logging::Chain;
 use crate::pace::{Attempts, Pace, calls};
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::PublishBatchRequestEntry;
 use std::time::Duration;
 use tidemark_rules::{Publish, PublishError, TransitionEvent};
+use tidemark_tsdb::answer::chain;
 
 /// The most messages of one `PublishBatch`.
 const BATCH_MESSAGES: usize = 10;
@@ -85,7 +85,7 @@ impl AlertTopic {
                 }),
                 Some(Err(error)) => {
                     for message in &waiting {
-                        results[message.index] = failed(Chain(&error).to_string());
+                        results[message.index] = failed(chain(&error));
                     }
                     if !is_unavailable(&error) {
                         return;

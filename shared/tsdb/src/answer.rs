@@ -30,15 +30,46 @@ pub fn internal(error: &(dyn Error + 'static)) -> ApiError {
     ApiError::new(ErrorId::Internal, "an internal error; the function's log has the cause")
 }
 
-/// An error and its causes, on one line.
+/// An error and its causes, on one line: `a: b: c`. A cause that says the same as what it caused (the SDK wraps its errors
+/// so) is left out.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
+    let mut said = error.to_string();
+    let mut text = said.clone();
     let mut next = error.source();
     while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let says = cause.to_string();
+        if says != said {
+            text.push_str(": ");
+            text.push_str(&says);
+        }
+        said = says;
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the batch was not written")]
+    struct Outer(#[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connection reset")]
+    struct Wrapper(#[source] std::io::Error);
+
+    #[test]
+    fn a_cause_that_repeats_is_told_once() {
+        let error = Wrapper(std::io::Error::other("connection reset"));
+        assert_eq!(chain(&error), "connection reset");
+    }
+
+    #[test]
+    fn a_chain_names_every_cause() {
+        let error = Outer(std::io::Error::other("connection reset"));
+        assert_eq!(chain(&error), "the batch was not written: connection reset");
+    }
 }

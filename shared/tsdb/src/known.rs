@@ -146,7 +146,14 @@ impl KnownSeries {
         unknown = self.look_up(identities, unknown, &mut refusals);
         self.add(store, identities, &unknown, now_ms).await?;
         // Two new series with one fingerprint in one batch: the first was added, the second is refused now.
-        self.look_up(identities, unknown, &mut refusals);
+        let left = self.look_up(identities, unknown, &mut refusals);
+        // A sample without its own reference would be stored as another series'. Better not at all, and loudly.
+        if let Some(slot) = left.first() {
+            return Err(StoreError::Corrupt {
+                item: format!("catalog entry of {}", identities[*slot].id),
+                reason: "it has no reference although it was added".to_owned(),
+            });
+        }
         Ok(refusals)
     }
 

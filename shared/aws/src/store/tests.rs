@@ -104,7 +104,7 @@ async fn a_table_that_takes_nothing_is_given_up_at_the_deadline() {
         .unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
     assert_eq!(
-        crate::logging::Chain(&error).to_string(),
+        tidemark_tsdb::answer::chain(&error),
         "BatchWriteItem was throttled or timed out: 1 of 1 entries were not taken: unprocessed"
     );
     let waited: Duration = time.pauses().iter().sum();

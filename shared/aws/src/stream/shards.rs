@@ -63,7 +63,7 @@ impl Directory {
             },
             failed => {
                 let reason = match failed {
-                    Some(Err(error)) => crate::logging::Chain(&error).to_string(),
+                    Some(Err(error)) => tidemark_tsdb::answer::chain(&error),
                     _ => "no answer in time".to_owned(),
                 };
                 tracing::warn!(stream = %self.stream_name, %reason, "shards could not be listed, the last map is used");
