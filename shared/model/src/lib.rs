@@ -23,4 +23,4 @@ pub use matcher::LabelFilter;
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_marker};
 pub use series::{Bucket, Buckets, SeriesId};
 pub use time::Timestamp;
-pub use window::{Period, Window, WindowLength};
+pub use window::{DAY_MS, Period, Window, WindowLength};

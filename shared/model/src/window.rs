@@ -2,7 +2,14 @@
 
 use std::fmt;
 
-/// The length of a storage window, in milliseconds: positive and at most a day.
+/// A day in milliseconds.
+pub const DAY_MS: i64 = 86_400_000;
+
+/// An hour in seconds.
+const HOUR_SECONDS: u32 = 3_600;
+
+/// The length of a storage window, in milliseconds: whole hours that divide a day, so that windows fit into the blocks of
+/// every tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowLength(i64);
 
@@ -17,12 +24,11 @@ impl WindowLength {
     /// The longest window: a day.
     pub const MAX_SECONDS: u32 = 86_400;
 
-    /// `None` when the length is zero or longer than [`Self::MAX_SECONDS`].
+    /// `None` unless the length is a whole number of hours that divides a day.
     #[must_use]
     pub fn from_seconds(seconds: u32) -> Option<Self> {
-        (1..=Self::MAX_SECONDS)
-            .contains(&seconds)
-            .then_some(Self(i64::from(seconds) * 1_000))
+        let fits = seconds > 0 && seconds.is_multiple_of(HOUR_SECONDS) && Self::MAX_SECONDS.is_multiple_of(seconds);
+        fits.then_some(Self(i64::from(seconds) * 1_000))
     }
 
     /// The length in milliseconds.
@@ -104,15 +110,16 @@ mod tests {
 
     #[test]
     fn a_range_that_ends_on_a_boundary_needs_the_next_window_too() {
-        let length = WindowLength::from_seconds(60).unwrap();
-        assert_eq!(length.covering(0, 60_000).count(), 2);
-        assert_eq!(length.covering(60_000, 0).count(), 0);
+        let length = WindowLength::from_seconds(3_600).unwrap();
+        assert_eq!(length.covering(0, 3_600_000).count(), 2);
+        assert_eq!(length.covering(3_600_000, 0).count(), 0);
     }
 
     #[test]
     fn lengths_out_of_range_are_refused() {
-        assert_eq!(WindowLength::from_seconds(0), None);
-        assert_eq!(WindowLength::from_seconds(86_401), None);
+        for seconds in [0, 60, 1_800, 5_400, 18_000, 86_401, 172_800] {
+            assert_eq!(WindowLength::from_seconds(seconds), None, "{seconds}");
+        }
     }
 
     proptest! {

@@ -61,12 +61,14 @@ impl<S: Store> Scene<'_, S> {
         StoredSegment {
             bucket: Bucket(bucket),
             window: Window { start_ms: window_ms },
+            late: false,
             order: SegmentOrder {
                 arrival_ms: number,
                 last: sequence(number),
                 shard: 7,
                 first_hash: u64::MAX - number,
                 part: (number % 3) as u8,
+                last_part: 2,
             },
             data,
             expires_at_s: self.expires_at_s,
@@ -75,7 +77,7 @@ impl<S: Store> Scene<'_, S> {
 
     async fn found(&self, bucket: u16, window_ms: i64) -> Result<Vec<StoredSegment>, StoreError> {
         self.store
-            .segments(Bucket(bucket), Window { start_ms: window_ms })
+            .segments(Bucket(bucket), Window { start_ms: window_ms }, None)
             .await
     }
 
@@ -135,13 +137,14 @@ impl<S: Store> Scene<'_, S> {
                 reference,
                 labels,
                 first_seen_ms: self.now_ms + i64::from(reference),
+                late: false,
             },
             expires_at_s: self.expires_at_s,
         }
     }
 
     async fn series(&self, metric: &str) -> Result<Vec<CatalogEntry>, StoreError> {
-        let mut found = self.store.catalog(metric, Period::of(self.now_ms)).await?;
+        let mut found = self.store.catalog(metric, Period::of(self.now_ms), None).await?;
         found.sort_by_key(|entry| entry.reference);
         Ok(found)
     }
@@ -194,7 +197,7 @@ impl<S: Store> Scene<'_, S> {
         )?;
         same(
             "series of another period",
-            &self.store.catalog("cpu", next).await?,
+            &self.store.catalog("cpu", next, None).await?,
             &Vec::new(),
         )
     }
@@ -224,6 +227,7 @@ impl<S: Store> Scene<'_, S> {
     async fn checkpoints(&self) -> Result<(), Broken> {
         let at = |number: u64, time_range_ms| Checkpoint {
             sequence: sequence(number),
+            arrival_ms: number + 7,
             records: number,
             samples: number * 1_000,
             time_range_ms,

@@ -57,7 +57,7 @@ async fn distinct(
 ) -> Result<Vec<String>, StoreError> {
     let mut found = BTreeSet::new();
     for period in Period::covering(start_ms, end_ms) {
-        for entry in store.catalog(metric, period).await? {
+        for entry in store.catalog(metric, period, None).await? {
             collect(&entry, &mut found);
         }
     }

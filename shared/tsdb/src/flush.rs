@@ -9,6 +9,7 @@
 //! and does not look at the age of a sample: ingest refused what was too old, and readers leave out what has expired.
 
 use crate::known::{Identity, KnownSeries, Refusal};
+use crate::layout::Layout;
 use crate::segment::{self, Entry};
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::{Advance, Checkpoint, SegmentOrder, Store, StoreError, StoredSegment};
@@ -16,44 +17,9 @@ use crate::stream::{DeadLetter, DeadLetters, StreamRecord};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
-use tidemark_model::{Bucket, Buckets, Period, Sample, SeriesId, Window, WindowLength, limits};
+use tidemark_model::{Bucket, Period, Sample, SeriesId, Window, limits};
 use tidemark_wire::envelope::{self, Envelope, SeriesView};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
-
-/// How storage is divided, the same for all functions of an installation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// How many buckets there are.
-    pub buckets: Buckets,
-    /// The length of a window.
-    pub window: WindowLength,
-    /// How long raw samples are kept, in milliseconds.
-    pub retention_ms: i64,
-}
-
-impl Layout {
-    /// When the store may delete a segment of a window, in seconds since the Unix epoch: a day after its last sample has
-    /// passed the retention.
-    #[must_use]
-    pub fn expires_at_s(&self, window: Window) -> i64 {
-        (window
-            .start_ms
-            .saturating_add(self.window.ms())
-            .saturating_add(self.retention_ms))
-            / 1_000
-            + 86_400
-    }
-
-    /// When the store may delete a catalog entry of a period: a day after its last segment.
-    #[must_use]
-    pub fn catalog_expires_at_s(&self, period: Period) -> i64 {
-        let last = period
-            .end_ms()
-            .saturating_add(self.window.ms())
-            .saturating_add(self.retention_ms);
-        last / 1_000 + 2 * 86_400
-    }
-}
 
 /// What a flush did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,6 +124,7 @@ impl<S: Store> Consumer<S> {
             shard: shard.number(),
             first_hash: xxh3_64(&first.sequence.to_be_bytes()),
             part: 0,
+            last_part: 0,
         };
         report.samples = gathered.rows.len() as u64;
         let segments = gathered.into_segments(order, &self.layout);
@@ -227,6 +194,7 @@ fn counted(
 ) -> Checkpoint {
     let mut next = before.clone().unwrap_or(Checkpoint {
         sequence,
+        arrival_ms: 0,
         records: 0,
         samples: 0,
         time_range_ms: None,
@@ -346,20 +314,22 @@ impl<'e> Gathered<'e> {
             let first_hash = parts
                 .iter()
                 .fold(order.first_hash, |hash, part| xxh3_64_with_seed(part, hash));
-            for (part, data) in parts.into_iter().enumerate() {
-                // A run of records holds a million samples, which do not fill 256 items of 380 KB.
-                let part = u8::try_from(part).unwrap_or(u8::MAX);
+            // A run of records holds a million samples, which do not fill 256 items of 380 KB.
+            let last_part = u8::try_from(parts.len() - 1).unwrap_or(u8::MAX);
+            for (part, data) in (0..=last_part).zip(parts) {
                 let order = SegmentOrder {
                     first_hash,
                     part,
+                    last_part,
                     ..order
                 };
                 segments.push(StoredSegment {
                     bucket,
                     window,
+                    late: false,
                     order,
                     data,
-                    expires_at_s: layout.expires_at_s(window),
+                    expires_at_s: layout.segment_expires_at_s(window),
                 });
             }
         }

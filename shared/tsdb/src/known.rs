@@ -3,7 +3,7 @@
 //! Nothing here has to be right for ever. A series may get two references (two consumers meet it at once, or one crashes
 //! between the catalog and the segment): readers know both. Forgetting costs a read of the catalog.
 
-use crate::flush::Layout;
+use crate::layout::Layout;
 use crate::store::{CatalogEntry, NewCatalogEntry, Store, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -206,7 +206,7 @@ impl KnownSeries {
         let reads = wanted
             .iter()
             .map(|((metric, period), name)| async move {
-                let entries = store.catalog(metric, *period).await?;
+                let entries = store.catalog(metric, *period, None).await?;
                 Ok::<_, StoreError>((*metric, *period, *name, entries))
             })
             .collect();
@@ -271,6 +271,7 @@ impl KnownSeries {
                         reference,
                         labels: identity.view.labels(),
                         first_seen_ms: now_ms,
+                        late: false,
                     },
                     expires_at_s: self.layout.catalog_expires_at_s(*period),
                 };

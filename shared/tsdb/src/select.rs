@@ -1,7 +1,7 @@
 //! Reading: which series a selector names, and their samples in a time range.
 
 use crate::bounded;
-use crate::flush::Layout;
+use crate::layout::Layout;
 use crate::segment;
 use crate::store::{Store, StoreError};
 use futures::StreamExt;
@@ -87,7 +87,7 @@ impl<S: Store> Reader<S> {
     /// The oldest time that is still kept.
     #[must_use]
     pub fn oldest_ms(&self, now_ms: i64) -> i64 {
-        now_ms.saturating_sub(self.layout.retention_ms)
+        now_ms.saturating_sub(self.layout.retention.raw_ms)
     }
 
     /// The series of a selector that segments of the windows may name, and which of them each reference means, by period.
@@ -102,7 +102,7 @@ impl<S: Store> Reader<S> {
         let mut by_id: HashMap<SeriesId, usize> = HashMap::new();
         let mut by_reference = HashMap::new();
         for period in periods {
-            for entry in self.store.catalog(&selector.metric, period).await? {
+            for entry in self.store.catalog(&selector.metric, period, None).await? {
                 if !selector.filter.matches(&entry.labels) {
                     continue;
                 }
@@ -140,7 +140,7 @@ impl<S: Store> Select for Reader<S> {
         let reads = if labels.is_empty() { &[][..] } else { &windows };
         let reads: Vec<_> = reads
             .iter()
-            .map(|window| self.store.segments(bucket, *window))
+            .map(|window| self.store.segments(bucket, *window, None))
             .collect();
         // Window by window: the segments of a bucket hold other metrics too, and only a few windows fit into memory.
         let mut segments = bounded::stream(reads);

@@ -1,7 +1,9 @@
 //! What the storage engine asks of a database. Two implementations ship: DynamoDB (`tidemark-aws`) and memory
 //! ([`crate::memory`]).
 
+use crate::progress::{Progress, Step};
 use crate::sequence::{SequenceNumber, ShardId};
+use crate::tier::{BlockKey, StoredBlock, Tier};
 use tidemark_model::{Bucket, Labels, Period, SeriesId, Window};
 
 /// A source error of any kind.
@@ -46,7 +48,8 @@ pub enum StoreError {
 /// that end together but begin apart (a batch that was cut again) are two segments, and neither hides the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentOrder {
-    /// When the batch's last record arrived in the stream, in milliseconds since the Unix epoch.
+    /// When the batch's last record arrived in the stream, in milliseconds since the Unix epoch, and never less than what
+    /// the shard's checkpoint says: the normal segments of a bucket appear in ascending order.
     pub arrival_ms: u64,
     /// The sequence number of the batch's last record.
     pub last: SequenceNumber,
@@ -56,13 +59,16 @@ pub struct SegmentOrder {
     pub first_hash: u64,
     /// Which part of the batch, where one item could not hold it.
     pub part: u8,
+    /// The number of the batch's last part in this bucket and window: who has seen parts 0 to this has seen all.
+    pub last_part: u8,
 }
 
 impl SegmentOrder {
     /// The length of [`Self::to_bytes`].
-    pub const BYTES: usize = 6 + SequenceNumber::BYTES + 4 + 8 + 1;
+    pub const BYTES: usize = 6 + SequenceNumber::BYTES + 4 + 8 + 1 + 1;
 
-    /// Bytes that order as the values do: arrival (6), last (24), shard (4), first_hash (8), part (1), all big-endian.
+    /// Bytes that order as the values do: arrival (6), last (24), shard (4), first_hash (8), part (1), last_part (1), all
+    /// big-endian.
     #[must_use]
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -71,6 +77,7 @@ impl SegmentOrder {
         bytes[30..34].copy_from_slice(&self.shard.to_be_bytes());
         bytes[34..42].copy_from_slice(&self.first_hash.to_be_bytes());
         bytes[42] = self.part;
+        bytes[43] = self.last_part;
         bytes
     }
 
@@ -88,6 +95,7 @@ impl SegmentOrder {
             shard: u32::from_be_bytes(bytes[30..34].try_into().ok()?),
             first_hash: u64::from_be_bytes(bytes[34..42].try_into().ok()?),
             part: bytes[42],
+            last_part: bytes[43],
         })
     }
 }
@@ -99,7 +107,10 @@ pub struct StoredSegment {
     pub bucket: Bucket,
     /// The window of all its samples.
     pub window: Window,
-    /// Where it stands among the others.
+    /// Whether it was written out of the stream's order, or into a closed window. Readers that know a bucket's newest segment
+    /// ask for the normal ones after it and for all late ones.
+    pub late: bool,
+    /// Where it stands among the others when they are merged, late or not.
     pub order: SegmentOrder,
     /// The segment, as [`crate::segment`] encodes it.
     pub data: Vec<u8>,
@@ -116,8 +127,10 @@ pub struct CatalogEntry {
     pub reference: u32,
     /// The labels, without the metric name.
     pub labels: Labels,
-    /// When a consumer first saw the series in the period, in milliseconds since the Unix epoch.
+    /// The arrival, as in [`SegmentOrder`], of the first batch that held the series in the period.
     pub first_seen_ms: i64,
+    /// Whether it was written out of the stream's order, so that `first_seen_ms` says nothing of when it appeared.
+    pub late: bool,
 }
 
 /// A catalog entry with the place it belongs to.
@@ -138,12 +151,23 @@ pub struct NewCatalogEntry {
 pub struct Checkpoint {
     /// The last record whose samples are in segments.
     pub sequence: SequenceNumber,
+    /// The arrival, as in [`SegmentOrder`], of the batch that ended with it.
+    pub arrival_ms: u64,
     /// The records up to there.
     pub records: u64,
     /// The samples in them.
     pub samples: u64,
     /// The oldest and the newest timestamp among them, in milliseconds since the Unix epoch.
     pub time_range_ms: Option<(i64, i64)>,
+}
+
+/// What follows from a metric's name and a sample's time, and so can never change while the tables live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Division {
+    /// How many buckets there are.
+    pub buckets: u16,
+    /// The length of a window in seconds.
+    pub window_seconds: u32,
 }
 
 /// What became of an attempt to move a checkpoint.
@@ -162,18 +186,22 @@ pub trait Store: Send + Sync {
     /// Writes segments. When this returns `Ok`, all of them are durable; on an error any of them may be.
     fn put_segments(&self, segments: Vec<StoredSegment>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// All segments of a bucket and window, in ascending order.
+    /// Segments of a bucket and window: the normal ones after `after` (all without it), then all late ones, each in ascending
+    /// order. Sees every segment whose write was acknowledged before the call.
     fn segments(
         &self,
         bucket: Bucket,
         window: Window,
+        after: Option<SegmentOrder>,
     ) -> impl Future<Output = Result<Vec<StoredSegment>, StoreError>> + Send;
 
-    /// The series of a metric in a period. Sees every entry whose write was acknowledged before the call.
+    /// Series of a metric in a period: those first seen after `after` (all without it), then all late ones. Sees every entry
+    /// whose write was acknowledged before the call.
     fn catalog(
         &self,
         metric: &str,
         period: Period,
+        after: Option<i64>,
     ) -> impl Future<Output = Result<Vec<CatalogEntry>, StoreError>> + Send;
 
     /// Reserves `count` references of a bucket that nobody else gets, and returns the first of them.
@@ -198,6 +226,47 @@ pub trait Store: Send + Sync {
 
     /// The checkpoints of all shards, in ascending order of their names.
     fn checkpoints(&self) -> impl Future<Output = Result<Vec<(ShardId, Checkpoint)>, StoreError>> + Send;
+
+    /// Writes blocks. When this returns `Ok`, all of them are durable; on an error any of them may be.
+    fn put_blocks(&self, blocks: Vec<StoredBlock>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// The blocks of a series that start in `from_ms..=to_ms`, of all epochs, in ascending order of their keys.
+    fn blocks(
+        &self,
+        tier: Tier,
+        id: SeriesId,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> impl Future<Output = Result<Vec<StoredBlock>, StoreError>> + Send;
+
+    /// Deletes blocks. Those that are gone are no error.
+    fn delete_blocks(&self, keys: Vec<BlockKey>) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// How far a bucket is compacted. Sees every change that was acknowledged before the call.
+    fn progress(&self, bucket: Bucket) -> impl Future<Output = Result<Progress, StoreError>> + Send;
+
+    /// Begins a compaction pass if the last one is still `epoch`: takes the next epoch and the lease, and returns the progress
+    /// as of this moment. `None` when another pass has begun.
+    fn begin_pass(
+        &self,
+        bucket: Bucket,
+        epoch: u32,
+        leased_until_ms: i64,
+    ) -> impl Future<Output = Result<Option<Progress>, StoreError>> + Send;
+
+    /// Takes a step of the pass `epoch`, as [`Step::apply`] says; `false` when it is not allowed any more.
+    fn advance_progress(
+        &self,
+        bucket: Bucket,
+        epoch: u32,
+        step: Step,
+    ) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Marks closed windows of a bucket as written to. An answer that was lost may mark them twice, which is harmless.
+    fn mark_dirty(&self, bucket: Bucket, windows: &[Window]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Stores how the tables are divided, unless that is stored already, and returns what stands.
+    fn pin_division(&self, division: Division) -> impl Future<Output = Result<Division, StoreError>> + Send;
 }
 
 #[cfg(test)]
@@ -206,15 +275,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn order() -> impl Strategy<Value = SegmentOrder> {
-        (0..1_u64 << 48, any::<u128>(), any::<u32>(), any::<u64>(), any::<u8>()).prop_map(
-            |(arrival_ms, last, shard, first_hash, part)| SegmentOrder {
+        (
+            0..1_u64 << 48,
+            any::<u128>(),
+            any::<u32>(),
+            any::<u64>(),
+            any::<u8>(),
+            any::<u8>(),
+        )
+            .prop_map(|(arrival_ms, last, shard, first_hash, part, last_part)| SegmentOrder {
                 arrival_ms,
                 last: SequenceNumber::parse(&last.to_string()).unwrap(),
                 shard,
                 first_hash,
                 part,
-            },
-        )
+                last_part,
+            })
     }
 
     proptest! {

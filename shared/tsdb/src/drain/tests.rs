@@ -1,6 +1,6 @@
 use super::*;
-use crate::flush::Layout;
 use crate::ingest::{Intake, RequestTimes, accept};
+use crate::layout::{Layout, Retention};
 use crate::memory::{MemoryStore, MemoryStream};
 use serde_json::json;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const NOW: i64 = 1_767_225_600_000;
 fn intake() -> Intake {
     Intake {
         buckets: layout().buckets,
-        retention_ms: layout().retention_ms,
+        retention_ms: layout().retention.raw_ms,
     }
 }
 
@@ -28,7 +28,12 @@ fn layout() -> Layout {
     Layout {
         buckets: Buckets::new(16).unwrap(),
         window: WindowLength::from_seconds(7_200).unwrap(),
-        retention_ms: 86_400_000,
+        retention: Retention {
+            raw_ms: 86_400_000,
+            minute_ms: 30 * 86_400_000,
+            hour_ms: 365 * 86_400_000,
+        },
+        grace_ms: 3_600_000,
     }
 }
 

@@ -1,13 +1,16 @@
 use super::*;
 use crate::ingest::{Intake, Outcome, RequestTimes, accept};
+use crate::layout::Retention;
 use crate::memory::{MemoryStore, MemoryStream};
+use crate::progress::{Progress, Step};
 use crate::select::{Reader, Select, Selector};
-use crate::store::{CatalogEntry, NewCatalogEntry};
+use crate::store::{CatalogEntry, Division, NewCatalogEntry};
+use crate::tier::{BlockKey, StoredBlock, Tier};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::LabelFilter;
+use tidemark_model::{Buckets, LabelFilter, WindowLength};
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -21,7 +24,7 @@ const NOW: i64 = 1_767_225_600_000;
 fn intake() -> Intake {
     Intake {
         buckets: layout().buckets,
-        retention_ms: layout().retention_ms,
+        retention_ms: layout().retention.raw_ms,
     }
 }
 
@@ -29,7 +32,12 @@ fn layout() -> Layout {
     Layout {
         buckets: Buckets::new(4).unwrap(),
         window: WindowLength::from_seconds(7_200).unwrap(),
-        retention_ms: 7 * 86_400_000,
+        retention: Retention {
+            raw_ms: 7 * 86_400_000,
+            minute_ms: 30 * 86_400_000,
+            hour_ms: 365 * 86_400_000,
+        },
+        grace_ms: 3_600_000,
     }
 }
 
@@ -242,7 +250,7 @@ fn two_consumers_that_meet_a_series_at_once_give_it_two_references_and_readers_k
     // Both have read the empty catalog before either adds to it.
     let period = Period::of(NOW - 10_000);
     pipeline.flush(&mut one, 0, 0..1);
-    let entries = block_on(pipeline.store.catalog("cpu", period)).unwrap();
+    let entries = block_on(pipeline.store.catalog("cpu", period, None)).unwrap();
     let second = NewCatalogEntry {
         metric: "cpu".to_owned(),
         period,
@@ -273,6 +281,7 @@ fn a_series_whose_fingerprint_belongs_to_another_is_refused_loudly() {
             reference: 5,
             labels: tidemark_model::Labels::from_pairs([("host", "other")]).unwrap(),
             first_seen_ms: NOW,
+            late: false,
         },
         expires_at_s: 0,
     };
@@ -293,11 +302,16 @@ impl Store for Failing {
     async fn put_segments(&self, segments: Vec<StoredSegment>) -> Result<(), StoreError> {
         self.inner.put_segments(segments).await
     }
-    async fn segments(&self, bucket: Bucket, window: Window) -> Result<Vec<StoredSegment>, StoreError> {
-        self.inner.segments(bucket, window).await
+    async fn segments(
+        &self,
+        bucket: Bucket,
+        window: Window,
+        after: Option<SegmentOrder>,
+    ) -> Result<Vec<StoredSegment>, StoreError> {
+        self.inner.segments(bucket, window, after).await
     }
-    async fn catalog(&self, metric: &str, period: Period) -> Result<Vec<CatalogEntry>, StoreError> {
-        self.inner.catalog(metric, period).await
+    async fn catalog(&self, metric: &str, period: Period, after: Option<i64>) -> Result<Vec<CatalogEntry>, StoreError> {
+        self.inner.catalog(metric, period, after).await
     }
     async fn allocate_references(&self, bucket: Bucket, count: u32) -> Result<u32, StoreError> {
         self.inner.allocate_references(bucket, count).await
@@ -333,6 +347,30 @@ impl Store for Failing {
     async fn checkpoints(&self) -> Result<Vec<(ShardId, Checkpoint)>, StoreError> {
         self.inner.checkpoints().await
     }
+    async fn put_blocks(&self, blocks: Vec<StoredBlock>) -> Result<(), StoreError> {
+        self.inner.put_blocks(blocks).await
+    }
+    async fn blocks(&self, tier: Tier, id: SeriesId, from_ms: i64, to_ms: i64) -> Result<Vec<StoredBlock>, StoreError> {
+        self.inner.blocks(tier, id, from_ms, to_ms).await
+    }
+    async fn delete_blocks(&self, keys: Vec<BlockKey>) -> Result<(), StoreError> {
+        self.inner.delete_blocks(keys).await
+    }
+    async fn progress(&self, bucket: Bucket) -> Result<Progress, StoreError> {
+        self.inner.progress(bucket).await
+    }
+    async fn begin_pass(&self, bucket: Bucket, epoch: u32, until_ms: i64) -> Result<Option<Progress>, StoreError> {
+        self.inner.begin_pass(bucket, epoch, until_ms).await
+    }
+    async fn advance_progress(&self, bucket: Bucket, epoch: u32, step: Step) -> Result<bool, StoreError> {
+        self.inner.advance_progress(bucket, epoch, step).await
+    }
+    async fn mark_dirty(&self, bucket: Bucket, windows: &[Window]) -> Result<(), StoreError> {
+        self.inner.mark_dirty(bucket, windows).await
+    }
+    async fn pin_division(&self, division: Division) -> Result<Division, StoreError> {
+        self.inner.pin_division(division).await
+    }
 }
 
 #[test]
@@ -352,7 +390,7 @@ fn a_catalog_that_was_written_in_part_is_not_written_a_second_time() {
         assert!(flush().is_err());
     }
     assert_eq!(flush().unwrap().samples, 100);
-    let entries = block_on(store.catalog("cpu", Period::of(NOW))).unwrap();
+    let entries = block_on(store.catalog("cpu", Period::of(NOW), None)).unwrap();
     assert_eq!(entries.len(), 100);
 }
 
@@ -394,7 +432,7 @@ fn parts_of_writers_that_know_a_series_by_other_references_do_not_overwrite_each
         .filter(|segment| !before.contains(segment));
     let first = written.find(|segment| segment.order.part == 0);
     let period = Period::of(NOW - 1_000);
-    let entries = block_on(two.store.catalog("cpu", period)).unwrap();
+    let entries = block_on(two.store.catalog("cpu", period, None)).unwrap();
     let entries = entries.into_iter().map(|entry| NewCatalogEntry {
         metric: "cpu".to_owned(),
         period,

@@ -1,0 +1,83 @@
+//! How storage is divided and how long each part of it lives: the same for all functions of an installation.
+
+use crate::tier::Tier;
+use tidemark_model::{Buckets, DAY_MS, Period, Window, WindowLength};
+
+/// How long each tier is kept, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Raw samples: segments and chunks.
+    pub raw_ms: i64,
+    /// Aggregates of one minute.
+    pub minute_ms: i64,
+    /// Aggregates of one hour.
+    pub hour_ms: i64,
+}
+
+impl Retention {
+    /// How long a tier is kept.
+    #[must_use]
+    pub fn of(self, tier: Tier) -> i64 {
+        match tier {
+            Tier::Raw => self.raw_ms,
+            Tier::Minute => self.minute_ms,
+            Tier::Hour => self.hour_ms,
+        }
+    }
+
+    /// The longest of them.
+    #[must_use]
+    pub fn longest_ms(self) -> i64 {
+        self.raw_ms.max(self.minute_ms).max(self.hour_ms)
+    }
+}
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// How many buckets there are.
+    pub buckets: Buckets,
+    /// The length of a window.
+    pub window: WindowLength,
+    /// How long the tiers are kept.
+    pub retention: Retention,
+    /// How long after its end a window is compacted, in milliseconds. The clocks of the functions must agree better than this.
+    pub grace_ms: i64,
+}
+
+impl Layout {
+    /// The end of a window: the first millisecond after it.
+    #[must_use]
+    pub fn window_end_ms(&self, window: Window) -> i64 {
+        window.start_ms.saturating_add(self.window.ms())
+    }
+
+    /// Whether no process may have begun to compact a window yet.
+    #[must_use]
+    pub fn is_open(&self, window: Window, now_ms: i64) -> bool {
+        now_ms < self.window_end_ms(window).saturating_add(self.grace_ms)
+    }
+
+    /// When the store may delete a segment of a window, in seconds since the Unix epoch: a day after its last sample has
+    /// passed the raw retention. Chunks and aggregates are computed from segments for as long as late samples are taken.
+    #[must_use]
+    pub fn segment_expires_at_s(&self, window: Window) -> i64 {
+        expiry(self.window_end_ms(window), self.retention.raw_ms)
+    }
+
+    /// When the store may delete a block of a tier whose last millisecond comes before `end_ms`.
+    #[must_use]
+    pub fn block_expires_at_s(&self, tier: Tier, end_ms: i64) -> i64 {
+        expiry(end_ms, self.retention.of(tier))
+    }
+
+    /// When the store may delete a catalog entry of a period: a day after the last block of its series.
+    #[must_use]
+    pub fn catalog_expires_at_s(&self, period: Period) -> i64 {
+        expiry(period.end_ms().saturating_add(DAY_MS), self.retention.longest_ms())
+    }
+}
+
+fn expiry(end_ms: i64, retention_ms: i64) -> i64 {
+    end_ms.saturating_add(retention_ms).saturating_add(DAY_MS) / 1_000
+}
