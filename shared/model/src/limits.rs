@@ -28,6 +28,21 @@ pub const MAX_LABELS_PER_SERIES: usize = 64;
 /// many times over.
 pub const MAX_SERIES_BYTES: usize = 32_768;
 
+/// The most matchers of one label filter: one for each label that a series may have.
+pub const MAX_MATCHERS_PER_FILTER: usize = MAX_LABELS_PER_SERIES;
+
+/// The longest pattern of a matcher, in bytes. Dashboards spell lists of values out as `a|b|c`; a request line and its headers
+/// have 10,240 bytes on API Gateway, so that a longer one could not be asked for anyway.
+pub const MAX_PATTERN_BYTES: usize = 8_192;
+
+/// The most bytes that a compiled pattern may take, since a few characters can stand for megabytes (`(\w{100}){100}`) and every rule's
+/// patterns are compiled on each tick.
+pub const MAX_PATTERN_PROGRAM_BYTES: usize = 1 << 20;
+
+/// The most bytes of all names and values of one label filter together. No series has more, and a rule's filter is part of
+/// every event, which must fit a message of 256 KiB.
+pub const MAX_FILTER_BYTES: usize = MAX_SERIES_BYTES;
+
 /// How far a timestamp may lie in the future, in milliseconds: clocks of agents drift, and ten minutes is what
 /// Prometheus' remote-write receivers allow.
 pub const MAX_FUTURE_MS: i64 = 10 * 60 * 1_000;

@@ -22,7 +22,7 @@ use crate::vector;
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
-use tidemark_model::{Labels, Timestamp};
+use tidemark_model::{LabelFilter, Timestamp};
 use tidemark_tsdb::{Select, Selector};
 
 /// How many selections run at the same time: each holds the samples of one selector in memory.
@@ -152,10 +152,10 @@ fn first_selection(now: Timestamp, selections: usize) -> usize {
 
 /// Brings rules that read the same samples together.
 fn share(rules: Vec<&Rule>, now: Timestamp) -> Vec<Shared<'_>> {
-    let mut shared: BTreeMap<(&str, &Labels, i64), Shared<'_>> = BTreeMap::new();
+    let mut shared: BTreeMap<(&str, &LabelFilter, i64), Shared<'_>> = BTreeMap::new();
     for rule in rules {
         let (start_ms, end_ms) = vector::range(&rule.spec, now.0);
-        let key = (rule.spec.metric_name.as_str(), &rule.spec.labels.0, start_ms);
+        let key = (rule.spec.metric_name.as_str(), &rule.spec.labels, start_ms);
         let entry = shared.entry(key).or_insert_with(|| Shared {
             selector: rule.spec.selector(),
             start_ms,

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::str::FromStr;
 use tidemark_model::value::JsonF64;
-use tidemark_model::{LabelFilter, Labels, SeriesId, Timestamp, limits};
+use tidemark_model::{LabelFilter, SeriesId, Timestamp, limits, matcher};
 use tidemark_wire::{ApiError, ErrorId};
 
 /// The range of a query that names no start: an hour.
@@ -191,13 +191,16 @@ fn filter(text: Option<&str>) -> Result<LabelFilter, ApiError> {
     let Some(text) = text else {
         return Ok(LabelFilter::default());
     };
-    let labels: Labels = serde_json::from_str(text).map_err(|e| {
-        answer::invalid(
-            "labels",
-            format!("must be a JSON object of label names and string values: {e}"),
-        )
-    })?;
-    Ok(LabelFilter(labels))
+    if matcher::selector::is_json(text) {
+        return serde_json::from_str(text).map_err(|e| {
+            answer::invalid(
+                "labels",
+                format!("must be a JSON object of label names and string values: {e}"),
+            )
+        });
+    }
+    text.parse()
+        .map_err(|e: matcher::FilterError| answer::invalid("labels", e.to_string()))
 }
 
 fn group_by(text: Option<&str>, aggregation: Option<Aggregation>) -> Result<Vec<String>, ApiError> {

@@ -8,7 +8,8 @@ use super::{
 use crate::template;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use tidemark_model::{LabelFilter, Labels, limits};
+use tidemark_model::matcher::FilterError;
+use tidemark_model::{LabelFilter, limits};
 use tidemark_tsdb::aggregate::Aggregation;
 use url::Url;
 
@@ -95,32 +96,23 @@ fn name(field: Field<'_>) -> Result<String, InvalidField> {
     Ok(name)
 }
 
+/// An object of names and values that must be equal, or the text of a selector.
 fn filter(field: Field<'_>) -> Result<LabelFilter, InvalidField> {
     let path = field.path.clone();
-    let pairs = fields::text_map(field)?;
-    if pairs.len() > limits::MAX_LABELS_PER_SERIES {
-        let limit = limits::MAX_LABELS_PER_SERIES;
-        return Err(invalid(
-            path,
-            format!("has {} labels; at most {limit} are allowed", pairs.len()),
-        ));
-    }
-    for (name, value) in &pairs {
-        if name.is_empty() {
-            return Err(invalid(path, "has a label with an empty name"));
+    let read = match field.value {
+        Value::String(text) => text.parse(),
+        Value::Object(_) => LabelFilter::equal(fields::text_map(field)?),
+        _ => {
+            return Err(field.invalid("must be an object of strings, or the text of a selector"));
         }
-        let too_long = name.len() > limits::MAX_LABEL_NAME_BYTES || value.len() > limits::MAX_LABEL_VALUE_BYTES;
-        if too_long {
-            let reason = format!(
-                "is too long: a name has at most {} bytes, a value {}",
-                limits::MAX_LABEL_NAME_BYTES,
-                limits::MAX_LABEL_VALUE_BYTES
-            );
-            return Err(invalid(format!("{path}.{name}"), reason));
-        }
-    }
-    let labels = Labels::from_pairs(pairs).map_err(|error| invalid(path, error.to_string()))?;
-    Ok(LabelFilter(labels))
+    };
+    read.map_err(|error: FilterError| {
+        let path = match error.label() {
+            Some(label) => format!("{path}.{label}"),
+            None => path,
+        };
+        invalid(path, error.to_string())
+    })
 }
 
 fn aggregation(field: Field<'_>) -> Result<Aggregation, InvalidField> {

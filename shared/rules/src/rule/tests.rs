@@ -100,6 +100,10 @@ fn every_error_names_its_field() {
         ("labels", json!(["host"]), "labels"),
         ("labels", json!({"host": 1}), "labels.host"),
         ("labels", json!({"": "a"}), "labels"),
+        ("labels", json!("host"), "labels"),
+        ("labels", json!("{host=web}"), "labels"),
+        ("labels", json!("{host=~'('}"), "labels.host"),
+        ("labels", json!({"__name__": "cpu"}), "labels.__name__"),
         ("labels", json!({"host": "x".repeat(2_049)}), "labels.host"),
         ("aggregation", json!("median"), "aggregation"),
         ("group_by", json!(["host"]), "group_by"),
@@ -186,9 +190,45 @@ fn a_merge_patch_replaces_merges_and_takes_back() {
         serde_json::to_value(&patched.annotations).unwrap(),
         json!({"summary": "new"})
     );
-    assert_eq!(patched.labels.0.get("env"), Some("prod"));
+    assert_eq!(patched.labels, "{env='prod'}".parse().unwrap());
     assert_eq!(patched.name, spec.name);
     assert_eq!(spec.patched(&json!({})).unwrap(), spec);
+}
+
+#[test]
+fn labels_are_an_object_or_a_selector_and_are_stored_as_they_are_said_best() {
+    let spec = |labels: Value| RuleSpec::parse(&with("labels", labels)).unwrap();
+    let stored = |labels: Value| serde_json::to_value(spec(labels)).unwrap()["labels"].take();
+    assert_eq!(stored(json!({"env": "prod"})), json!({"env": "prod"}));
+    assert_eq!(stored(json!("{env='prod'}")), json!({"env": "prod"}));
+    let text = r#"{env!="test",host=~"web-.*"}"#;
+    assert_eq!(stored(json!("{host=~'web-.*', env!='test'}")), json!(text));
+    let rule = Rule {
+        id: "rule-abc".into(),
+        spec: spec(json!(text)),
+        version: 1,
+        created_at: Timestamp(1),
+        updated_at: Timestamp(1),
+    };
+    let json = serde_json::to_string(&rule).unwrap();
+    assert_eq!(serde_json::from_str::<Rule>(&json).unwrap(), rule);
+    let snapshot = serde_json::to_string(&rule.snapshot()).unwrap();
+    assert_eq!(
+        serde_json::from_str::<RuleSnapshot>(&snapshot).unwrap(),
+        rule.snapshot()
+    );
+}
+
+#[test]
+fn a_patch_of_labels_merges_objects_and_replaces_selectors() {
+    let patched = |before: Value, patch: Value| {
+        let spec = RuleSpec::parse(&with("labels", before)).unwrap();
+        spec.patched(&json!({"labels": patch})).unwrap().labels.to_string()
+    };
+    assert_eq!(patched(json!({"a": "1"}), json!({"b": "2"})), r#"{a="1",b="2"}"#);
+    assert_eq!(patched(json!("{a!='1'}"), json!({"b": "2"})), r#"{b="2"}"#);
+    assert_eq!(patched(json!({"a": "1"}), json!("{b!='2'}")), r#"{b!="2"}"#);
+    assert_eq!(patched(json!("{a!='1'}"), Value::Null), "{}");
 }
 
 #[test]

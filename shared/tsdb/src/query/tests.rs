@@ -1,6 +1,6 @@
 use super::*;
 use serde_json::{Value, json};
-use tidemark_model::Sample;
+use tidemark_model::{Labels, Sample};
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -196,6 +196,39 @@ fn times_are_rfc_3339_or_unix_seconds_and_default_to_the_last_hour() {
 }
 
 #[test]
+fn labels_are_a_selector_or_an_object_of_equal_values() {
+    let filter = |text: &str| {
+        parse(&[("metric_name", "cpu"), ("labels", text)])
+            .unwrap()
+            .selector
+            .filter
+    };
+    assert_eq!(
+        filter(r#"{"host":"a","region":"eu"}"#),
+        filter("{host='a',region=\"eu\"}")
+    );
+    assert_eq!(filter(" {} "), LabelFilter::default());
+    // A quoted name is no JSON: the operator says so.
+    assert_eq!(filter(r#"{"host"="a"}"#), filter(r#"{"host":"a"}"#));
+    let labels = Labels::from_pairs([("host", "web-01"), ("path", "/api/users")]).unwrap();
+    assert!(filter("{host=~`web-\\d+`,region!='eu',path=~'/api/.*'}").matches(&labels));
+    assert!(!filter("{host!~'web-.*'}").matches(&labels));
+}
+
+#[test]
+fn a_wrong_selector_says_where_and_a_wrong_pattern_for_which_label() {
+    let message = |text: &str| parse(&[("metric_name", "cpu"), ("labels", text)]).unwrap_err().message;
+    assert_eq!(
+        message("{host=web-01}"),
+        "labels cannot be read at character 7: expected a value in quotes"
+    );
+    assert_eq!(
+        message("{host=~'web-(01'}"),
+        "labels has a wrong pattern for `host`: unclosed group at its character 5"
+    );
+}
+
+#[test]
 fn each_bad_parameter_is_named() {
     let base = ("metric_name", "cpu");
     let cases: &[(&[(&str, &str)], &str)] = &[
@@ -206,6 +239,10 @@ fn each_bad_parameter_is_named() {
         (&[base, ("start_time", "0"), ("end_time", "1767225600")], "start_time"),
         (&[base, ("labels", "host=a")], "labels"),
         (&[base, ("labels", "{\"host\":1}")], "labels"),
+        (&[base, ("labels", "[]")], "labels"),
+        (&[base, ("labels", "{host}")], "labels"),
+        (&[base, ("labels", "{host=~'('}")], "labels"),
+        (&[base, ("labels", "{\"host\":\"a\"")], "labels"),
         (&[base, ("aggregation", "median")], "aggregation"),
         (&[base, ("group_by", "host")], "group_by"),
         (
