@@ -10,7 +10,12 @@
 )]
 
 pub mod bits;
+pub mod clock;
+pub mod column;
 pub mod compress;
+pub mod decimal;
+pub mod floats;
+pub mod series;
 pub mod times;
 pub mod values;
 pub mod varint;

@@ -12,7 +12,7 @@
 
 use crate::bits::{self, BitWriter};
 use crate::varint::{Reader, len_u64, put_bytes, put_i64, put_u64, unzigzag, zigzag};
-use crate::{DecodeError, bits::MAX_WIDTH};
+use crate::{DecodeError, bits::MAX_WIDTH, decimal, decimal::POWERS};
 
 const KIND_RAW: u8 = 0;
 const KIND_RAW_CONSTANT: u8 = 1;
@@ -31,15 +31,6 @@ const SCHEME_RISING: u8 = 1;
 const SCHEME_FRAME: u8 = 2;
 const SCHEME_SHIFT: u8 = 6;
 
-/// The powers of ten that a double holds exactly.
-const POWERS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
-    1e21, 1e22,
-];
-
-/// The largest integer of which every smaller one is a double: 2^53.
-const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
-
 /// Encodes the value column.
 #[derive(Clone, Debug, Default)]
 pub struct ValueEncoder {
@@ -55,8 +46,8 @@ impl ValueEncoder {
     /// Appends the values of one series: at least one.
     pub fn push(&mut self, values: &[f64]) {
         let Some(first) = values.first() else { return };
-        if let Some(exponent) = self.scale(values) {
-            self.push_integers(exponent);
+        if let Some(scale) = decimal::scale(values, 0, &mut self.scaled) {
+            self.push_integers(scale.exponent);
         } else if values.iter().all(|value| value.to_bits() == first.to_bits()) {
             self.modes.push(KIND_RAW_CONSTANT);
             self.raw.push(first.to_bits());
@@ -66,33 +57,11 @@ impl ValueEncoder {
         }
     }
 
-    /// Fills `scaled` with the values times the smallest power of ten that makes all of them integers.
-    fn scale(&mut self, values: &[f64]) -> Option<usize> {
-        let mut exponent = 0;
-        for value in values {
-            // One that suits the values before is most often enough for the next.
-            while scale_exactly(*value, exponent).is_none() {
-                exponent += 1;
-                let power = POWERS.get(exponent)?;
-                // NaN is beyond every limit.
-                if (*value * power).abs().total_cmp(&MAX_EXACT).is_gt() {
-                    return None;
-                }
-            }
-        }
-        self.scaled.clear();
-        for value in values {
-            // A value that was exact with fewer digits can pass 2^53 with more.
-            self.scaled.push(scale_exactly(*value, exponent)?);
-        }
-        Some(exponent)
-    }
-
-    fn push_integers(&mut self, exponent: usize) {
+    fn push_integers(&mut self, exponent: u8) {
         let all = self.scaled.iter().fold(0, |all, value| all | *value);
         let first = self.scaled[0];
         let constant = self.scaled.iter().all(|value| *value == first);
-        let mut mode = (exponent as u8) << EXPONENT_SHIFT;
+        let mut mode = exponent << EXPONENT_SHIFT;
         let shift = if all == 0 { 0 } else { all.trailing_zeros() };
         if saves_a_byte(first, shift, if constant { 0 } else { self.scaled.len() - 1 }) {
             mode |= SHIFTED;
@@ -156,16 +125,6 @@ impl ValueEncoder {
         }
         put_bytes(out, &self.packed.finish());
     }
-}
-
-/// The integer `m` with `m / 10^exponent == value`, bit for bit.
-#[inline]
-fn scale_exactly(value: f64, exponent: usize) -> Option<i64> {
-    let scaled = (value * POWERS[exponent]).round_ties_even();
-    // NaN fails the first comparison. -0.0 becomes the integer 0, which does not give its bits back.
-    let fits = scaled.abs() <= MAX_EXACT;
-    let integer = scaled as i64;
-    (fits && (integer as f64 / POWERS[exponent]).to_bits() == value.to_bits()).then_some(integer)
 }
 
 /// Whether dropping the low bits of the first integer and of all deltas is worth the parameter that says how many.
@@ -339,4 +298,4 @@ fn decode_planes(planes: &[u8], count: usize) -> Vec<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

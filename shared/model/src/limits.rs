@@ -116,3 +116,14 @@ pub const MAX_SEGMENT_SAMPLES: usize = 1_000_000;
 
 /// The largest segment after decompression, in bytes: 380 KB unpack to more only when they were made to.
 pub const MAX_DECOMPRESSED_SEGMENT_BYTES: usize = 8_000_000;
+
+/// The largest block item (a chunk or a rollup), in bytes, with its keys: DynamoDB takes 400 KB (409,600 bytes).
+pub const MAX_BLOCK_ITEM_BYTES: usize = 380_000;
+
+/// The most samples in one part of a chunk. A constant series takes a few bytes however many samples it has; unpacked they
+/// take 1.6 MB, and as much again while they are.
+pub const MAX_CHUNK_SAMPLES: usize = 100_000;
+
+/// The most points in one rollup: a day of one-minute points is 1,440. At the 65 bytes that a point takes at worst, they stay
+/// below what an item holds.
+pub const MAX_ROLLUP_POINTS: usize = 4_000;

@@ -157,7 +157,7 @@ impl Accumulator {
 }
 
 /// Adds one value to a compensated sum (Neumaier 1974): the new sum and the new compensation.
-fn add(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
+pub(crate) fn add(value: f64, sum: f64, compensation: f64) -> (f64, f64) {
     let next = sum + value;
     if next.is_infinite() {
         // What was lost before an infinity does not matter, and infinity minus infinity would make NaN of it.

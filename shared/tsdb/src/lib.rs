@@ -11,8 +11,10 @@
 
 pub mod aggregate;
 pub mod answer;
+pub mod answers;
 mod bounded;
 pub mod catalog;
+pub mod chunk;
 pub mod drain;
 pub mod flush;
 pub mod ingest;
@@ -22,6 +24,7 @@ pub mod memory;
 pub mod page;
 pub mod progress;
 pub mod query;
+pub mod rollup;
 pub mod segment;
 pub mod select;
 pub mod sequence;
@@ -29,7 +32,7 @@ pub mod store;
 pub mod stream;
 pub mod tier;
 
-pub use flush::{Consumer, FlushReport};
+pub use flush::{Clock, Consumer, FlushReport, Origin};
 pub use layout::{Layout, Retention};
 pub use select::{Reader, Select, SelectError, SelectedSeries, Selector};
 pub use sequence::{SequenceNumber, ShardId};

@@ -2,6 +2,8 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+const MAX_EXACT: f64 = decimal::MAX_EXACT as f64;
+
 fn encode(series: &[Vec<f64>]) -> Vec<u8> {
     let mut encoder = ValueEncoder::default();
     for values in series {
