@@ -66,12 +66,23 @@ pub trait Select: Send + Sync {
 pub struct Reader<S> {
     store: Arc<S>,
     layout: Layout,
+    cache_bytes: usize,
 }
 
 impl<S: Store> Reader<S> {
-    /// A reader of a store with a layout.
-    pub fn new(store: Arc<S>, layout: Layout) -> Self {
-        Self { store, layout }
+    /// A reader of a store with a layout, which keeps at most so many bytes of what it has read in memory.
+    pub fn new(store: Arc<S>, layout: Layout, cache_bytes: usize) -> Self {
+        Self {
+            store,
+            layout,
+            cache_bytes,
+        }
+    }
+
+    /// The most bytes that are kept in memory.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        self.cache_bytes
     }
 
     /// The store underneath.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemark_model::{Buckets, LabelFilter, WindowLength};
+use tidemark_model::{Buckets, LabelFilter, Period, Sample, SeriesId, WindowLength};
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -73,7 +73,7 @@ impl Pipeline {
     }
 
     fn consumer(&self) -> Consumer<MemoryStore> {
-        Consumer::new(Arc::clone(&self.store), layout())
+        Consumer::new(Arc::clone(&self.store), layout(), Origin::Stream, Arc::new(|| NOW))
     }
 
     fn flush(&self, consumer: &mut Consumer<MemoryStore>, shard: usize, range: std::ops::Range<usize>) -> FlushReport {
@@ -88,7 +88,7 @@ impl Pipeline {
 
     /// `(host, seconds before now, value)` of a metric, by host and time.
     fn read(&self, metric: &str) -> Vec<(String, i64, f64)> {
-        let reader = Reader::new(Arc::clone(&self.store), layout());
+        let reader = Reader::new(Arc::clone(&self.store), layout(), 0);
         let selector = Selector {
             metric: metric.to_owned(),
             filter: LabelFilter::default(),
@@ -161,7 +161,7 @@ fn samples_come_into_order_and_of_one_time_the_last_to_arrive_stays() {
                 value: *value,
             })
             .collect();
-        let ordered: Vec<(i64, f64)> = in_order(&mut samples)
+        let ordered: Vec<(i64, f64)> = gather::in_order(&mut samples)
             .iter()
             .map(|sample| (sample.timestamp_ms, sample.value))
             .collect();
@@ -383,7 +383,7 @@ fn a_catalog_that_was_written_in_part_is_not_written_a_second_time() {
         inner: MemoryStore::default(),
         failures: 3.into(),
     });
-    let mut consumer = Consumer::new(Arc::clone(&store), layout());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
     let records = pipeline.stream.records(0);
     let mut flush = || block_on(consumer.flush(&MemoryStream::shard_id(0), &records, &store.inner));
     for _ in 0..3 {
