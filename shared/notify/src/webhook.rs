@@ -7,7 +7,7 @@
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use tidemark_model::{LabelFilter, Timestamp, value};
+use tidemark_model::{Timestamp, value};
 use tidemark_rules::{Condition, RuleSnapshot, TransitionEvent, TransitionKind, TransitionReason};
 
 /// The version of Alertmanager's format.
@@ -61,7 +61,7 @@ struct RuleInfo<'a> {
     id: &'a str,
     name: &'a str,
     metric_name: &'a str,
-    labels: &'a LabelFilter,
+    labels: &'a serde_json::Value,
     aggregation: Option<&'static str>,
     group_by: &'a [String],
     condition: Condition,

@@ -120,8 +120,9 @@ pub struct RuleSnapshot {
     pub name: String,
     /// Its metric.
     pub metric_name: String,
-    /// Its label filter.
-    pub labels: LabelFilter,
+    /// Its label filter in JSON. Nothing is selected with it any more, and so the patterns in it are not compiled again for each
+    /// of the instances that a tick reads.
+    pub labels: serde_json::Value,
     /// Its aggregation.
     pub aggregation: Option<Aggregation>,
     /// What it groups by.
@@ -184,7 +185,8 @@ impl Rule {
             version: self.version,
             name: spec.name.clone(),
             metric_name: spec.metric_name.clone(),
-            labels: spec.labels.clone(),
+            // Names and texts always have a JSON.
+            labels: serde_json::to_value(&spec.labels).unwrap_or_default(),
             aggregation: spec.aggregation,
             group_by: spec.group_by.clone(),
             condition: spec.condition,

@@ -136,6 +136,44 @@ async fn labels_filter_and_groups_aggregate() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn selectors_filter_as_in_prometheus() -> anyhow::Result<()> {
+    let api = Api::from_env()?;
+    let (metric, start) = (unique("e2e_matchers"), now_ms() - 600_000);
+    ten_seconds(&api, &metric, start).await?;
+    for (filter, wanted) in [
+        ("{}", 30),
+        (r#"{region="eu"}"#, 20),
+        (r#"{region="eu",host="3"}"#, 0),
+        ("{region!='eu'}", 10),
+        ("{host=~'1|3'}", 20),
+        ("{host=~`[12]`,region=~'e.*'}", 20),
+        ("{host!~'1|3',}", 10),
+        (r#"{"host"=~"\\d"}"#, 30),
+        // A pattern is matched against the whole value.
+        ("{region=~'e'}", 0),
+        // A label that nothing has is empty, for every operator.
+        ("{rack!='1'}", 30),
+        ("{rack=~'.*'}", 30),
+        ("{rack=~'.+'}", 0),
+        ("{rack!~'.+'}", 30),
+    ] {
+        let found = results(&api, &[("metric_name", &metric), ("labels", filter)]).await?;
+        assert_eq!(count(&found), wanted, "{filter}: {found}");
+    }
+    let parameters = [
+        ("metric_name", metric.as_str()),
+        ("aggregation", "sum"),
+        ("labels", "{region!~'us|ap-.*'}"),
+    ];
+    let found = results(&api, &parameters).await?;
+    assert_eq!(
+        found,
+        json!([{"labels": {}, "value": 390.0, "count": 20, "timestamp": null}])
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn pages_give_every_sample_once() -> anyhow::Result<()> {
     let api = Api::from_env()?;
     let (metric, start) = (unique("e2e_pages"), now_ms() - 600_000);
@@ -195,6 +233,9 @@ async fn a_wrong_parameter_is_named() -> anyhow::Result<()> {
         ("end_time", "1e400"),
         ("labels", "host=web"),
         ("labels", "[]"),
+        ("labels", "{host=web}"),
+        ("labels", "{host=~'('}"),
+        ("labels", r"{host=~`(\w{100}){100}`}"),
         ("labels", r#"{"host":1}"#),
         ("aggregation", "median"),
         ("group_by", "host"),

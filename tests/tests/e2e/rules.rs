@@ -96,6 +96,23 @@ async fn a_rule_lives_from_create_to_delete() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn the_labels_of_a_rule_may_be_a_selector() -> anyhow::Result<()> {
+    let api = Api::from_env()?;
+    let mut rule = a_rule(&unique("e2e selector"));
+    rule["labels"] = json!("{job=~'web|api', env != 'test'}");
+    let created = api.post(RULES, &rule).await?.expect(201)?;
+    assert_eq!(created["labels"], r#"{env!="test",job=~"web|api"}"#);
+    let id = created["id"].as_str().unwrap().to_owned();
+    let path = format!("{RULES}/{id}");
+    assert_eq!(api.get(&path, &[]).await?.expect(200)?, created);
+    // Where all labels just have to be equal, it is the object that it always was.
+    let patch = json!({"labels": "{job='web'}"});
+    let patched = with_body(&api, "PATCH", &path, &patch).await?.expect(200)?;
+    assert_eq!(patched["labels"], json!({"job": "web"}));
+    delete(&api, &id).await
+}
+
+#[tokio::test]
 async fn a_name_is_taken_once() -> anyhow::Result<()> {
     let api = Api::from_env()?;
     let (one, two) = (unique("e2e taken"), unique("e2e free"));
@@ -159,6 +176,7 @@ async fn a_wrong_field_is_named_and_nothing_is_created() -> anyhow::Result<()> {
         ("metric_name", json!(7)),
         ("labels", json!(["a"])),
         ("labels.a", json!({"labels": {"a": 1}})),
+        ("labels.a", json!({"labels": "{a=~'('}"})),
         ("aggregation", json!("median")),
         ("group_by", json!(1)),
         ("condition", json!("=>")),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{Call, Reply, Script, Time};
-use tidemark_model::{LabelFilter, Labels, Timestamp};
+use tidemark_model::{Labels, Timestamp};
 use tidemark_rules::{Condition, RuleSnapshot, Severity, TransitionKind, TransitionReason};
 
 fn event(number: usize, annotation_bytes: usize) -> TransitionEvent {
@@ -9,7 +9,7 @@ fn event(number: usize, annotation_bytes: usize) -> TransitionEvent {
         version: 1,
         name: "high".into(),
         metric_name: "cpu".into(),
-        labels: LabelFilter::default(),
+        labels: serde_json::json!({}),
         aggregation: None,
         group_by: Vec::new(),
         condition: Condition::Greater,
