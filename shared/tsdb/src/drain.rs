@@ -115,7 +115,7 @@ fn following(page: Page) -> Option<Position> {
 }
 
 fn start(checkpoint: Option<&Checkpoint>) -> Position {
-    checkpoint.map_or(Position::Oldest, |checkpoint| Position::After(checkpoint.sequence))
+    checkpoint.map_or(Position::Oldest, Checkpoint::position)
 }
 
 /// The samples from a position to the tip, and whether all were counted. At least one page is.

@@ -7,48 +7,107 @@
 //! A run that is delivered again overwrites its own segments; one that is cut anew writes others with the same samples,
 //! which readers merge. What fails makes the whole run fail: it is delivered again until it succeeds. It does not compact,
 //! and does not look at the age of a sample: ingest refused what was too old, and readers leave out what has expired.
+//!
+//! # The order of segments
+//! The arrival in a segment's key is that of the run's last record, in a sense that makes it a function of the record's place
+//! in its shard alone: the greatest arrival stamp of all records up to it, and at least the shard's *floor*. The floor is one
+//! more than the arrival of every other shard's checkpoint at the moment when the shard is met first (a child after a reshard
+//! has its parents' buckets), and is kept in its checkpoint. The checkpoint carries the arrival on, so that a run needs to
+//! know nothing of the records before it. So, however runs are cut, repeated and interrupted, and however stamps go back:
+//! *of the normal segments of a bucket and window, one that appears after another has a greater key, or holds only samples that
+//! could be read before.* A reader that knows the newest has to ask only for what comes after it.
+//!
+//! Two kinds of writers are not in that order: an operator's replay, which runs beside the consumer ([`Origin::Operator`]), and
+//! whoever writes into a closed window. Their segments are *late*, and readers ask for all of those each time. Late or not, a
+//! segment has the same arrival, so that of two samples of one time the one that the stream took later wins. (A replay of
+//! records behind the checkpoint does not know the stamps before its first record. Where stamps go back, or were raised to a
+//! floor, and the samples were not stored at all the first time, the older of two samples of one time may win.)
+//!
+//! # Windows that are closed
+//! A compactor closes a window and *then* reads its segments; the consumer writes its segments and *then* looks whether the
+//! window is closed ([`crate::progress`]). If it is, the samples are written as a late segment as well and the window is marked
+//! dirty, before the checkpoint moves. No window is closed before it has ended by the compactor's clock and a grace has passed;
+//! so windows that have not ended by the consumer's clock are not looked up, as long as the clocks agree better than the grace.
 
-use crate::known::{Identity, KnownSeries, Refusal};
+mod gather;
+
+use crate::bounded;
+use crate::known::{FirstSeen, KnownSeries};
 use crate::layout::Layout;
-use crate::segment::{self, Entry};
 use crate::sequence::{SequenceNumber, ShardId};
-use crate::store::{Advance, Checkpoint, SegmentOrder, Store, StoreError, StoredSegment};
+use crate::store::{Advance, Checkpoint, Division, SegmentOrder, Store, StoreError, StoredSegment};
 use crate::stream::{DeadLetter, DeadLetters, StreamRecord};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry as Slot;
+use gather::Gathered;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use tidemark_model::{Bucket, Period, Sample, SeriesId, Window, limits};
+use tidemark_model::{Bucket, Window, limits};
 use tidemark_wire::envelope::{self, Envelope, SeriesView};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Who stores records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The stream's own consumer: one run of a shard at a time, in order, parents before children.
+    Stream,
+    /// Somebody beside it: an operator who drains the stream or replays a part of it.
+    Operator,
+}
+
+/// Tells the time, in milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// What a flush did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FlushReport {
     /// The samples in the segments.
     pub samples: u64,
-    /// The segments written.
+    /// The segments written, those included that were written a second time as late ones.
     pub segments: u64,
+    /// The windows of buckets that were closed already and have been marked dirty.
+    pub dirtied: u64,
     /// The records that are no envelopes, handed to the dead letters.
     pub undecodable: u64,
     /// The samples that were refused because another series has their fingerprint; their records are among the dead letters.
     pub refused: u64,
 }
 
+/// The tables hold data that is divided otherwise than this process divides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the tables are divided into {} buckets and windows of {} s, this function is configured for {} buckets and windows of {} s: \
+     neither can be changed while the tables live",
+    stored.buckets, stored.window_seconds, configured.buckets, configured.window_seconds
+)]
+pub struct DividedOtherwise {
+    stored: Division,
+    configured: Division,
+}
+
 /// Stores the records of shards. Keeps in memory what it knows of the catalog.
-#[derive(Debug)]
 pub struct Consumer<S> {
     store: Arc<S>,
     layout: Layout,
+    origin: Origin,
+    /// Read after segments are durable, see the module.
+    clock: Clock,
     known: KnownSeries,
+    /// Windows of a bucket that start before this are known to be closed. Only ever grows.
+    closed_before_ms: HashMap<Bucket, i64>,
+    /// Whether the tables are known to be divided as the layout says.
+    pinned: bool,
 }
 
 impl<S: Store> Consumer<S> {
     /// A consumer that knows nothing of the catalog yet.
-    pub fn new(store: Arc<S>, layout: Layout) -> Self {
+    pub fn new(store: Arc<S>, layout: Layout, origin: Origin, clock: Clock) -> Self {
         Self {
             store,
             layout,
+            origin,
+            clock,
             known: KnownSeries::new(layout),
+            closed_before_ms: HashMap::new(),
+            pinned: false,
         }
     }
 
@@ -61,7 +120,8 @@ impl<S: Store> Consumer<S> {
     /// what cannot be stored is among the dead letters.
     ///
     /// # Errors
-    /// When the store or the dead letters do not answer. The same run, or any cut of it, may be flushed again.
+    /// When the store or the dead letters do not answer. The same run, or any cut of it, may be flushed again. Nothing is
+    /// written when the tables are divided otherwise than the layout says ([`DividedOtherwise`]).
     pub async fn flush(
         &mut self,
         shard: &ShardId,
@@ -69,25 +129,61 @@ impl<S: Store> Consumer<S> {
         dead_letters: &impl DeadLetters,
     ) -> Result<FlushReport, StoreError> {
         let mut report = FlushReport::default();
+        if records.is_empty() {
+            return Ok(report);
+        }
+        self.pin().await?;
+        let mut checkpoint = self.open(shard).await?;
         for run in runs(records, limits::MAX_SAMPLES_PER_FLUSH) {
-            let one = self.flush_run(shard, run, dead_letters).await?;
-            report.samples += one.samples;
-            report.segments += one.segments;
-            report.undecodable += one.undecodable;
-            report.refused += one.refused;
+            checkpoint = self
+                .flush_run(shard, checkpoint, run, dead_letters, &mut report)
+                .await?;
         }
         Ok(report)
     }
 
-    /// Stores records that are few enough to be held in memory at once.
+    /// Makes sure that samples go where others look for them.
+    async fn pin(&mut self) -> Result<(), StoreError> {
+        if self.pinned {
+            return Ok(());
+        }
+        let configured = self.layout.division();
+        let stored = self.store.pin_division(configured).await?;
+        if stored != configured {
+            return Err(StoreError::Refused {
+                operation: "writing to the tables",
+                source: Box::new(DividedOtherwise { stored, configured }),
+            });
+        }
+        self.pinned = true;
+        Ok(())
+    }
+
+    /// The shard's checkpoint. One that is met for the first time gets one at its very beginning, with its floor.
+    async fn open(&self, shard: &ShardId) -> Result<Checkpoint, StoreError> {
+        if let Some(checkpoint) = self.store.checkpoint(shard).await? {
+            return Ok(checkpoint);
+        }
+        let others = self.store.checkpoints().await?;
+        let newest = others.iter().map(|(_, checkpoint)| checkpoint.arrival_ms).max();
+        let opened = Checkpoint::opened(newest.map_or(0, |newest| newest + 1));
+        match self.store.advance_checkpoint(shard, None, &opened).await? {
+            Advance::Moved => Ok(opened),
+            Advance::Elsewhere(checkpoint) => Ok(checkpoint),
+        }
+    }
+
+    /// Stores records that are few enough to be held in memory at once, and returns where the checkpoint stands then.
     async fn flush_run(
         &mut self,
         shard: &ShardId,
+        checkpoint: Checkpoint,
         records: &[StreamRecord],
         dead_letters: &impl DeadLetters,
-    ) -> Result<FlushReport, StoreError> {
+        report: &mut FlushReport,
+    ) -> Result<Checkpoint, StoreError> {
         let Some((first, last)) = records.first().zip(records.last()) else {
-            return Ok(FlushReport::default());
+            return Ok(checkpoint);
         };
         let mut letters = Vec::new();
         let mut envelopes = Vec::with_capacity(records.len());
@@ -97,16 +193,15 @@ impl<S: Store> Consumer<S> {
                 Err(reason) => letters.push(dead_letter(shard, record, reason.to_string())),
             }
         }
-        let mut report = FlushReport {
-            undecodable: letters.len() as u64,
-            ..FlushReport::default()
-        };
+        report.undecodable += letters.len() as u64;
+        let arrival_ms = arrival(&checkpoint, records, last.sequence);
         let mut gathered = Gathered::new(&envelopes, self.layout);
+        let first_seen = FirstSeen::of(arrival_ms, self.origin);
         let refusals = self
             .known
-            .resolve(&*self.store, &mut gathered.identities, last.arrival_ms)
+            .resolve(&*self.store, &mut gathered.identities, first_seen)
             .await?;
-        report.refused = gathered.refuse(&refusals);
+        report.refused += gathered.refuse(&refusals);
         for refusal in &refusals {
             let refused = &gathered.identities[refusal.slot];
             let is_refused = |series: SeriesView<'_>| (series.id(), series.check()) == (refused.id, refused.check);
@@ -119,43 +214,113 @@ impl<S: Store> Consumer<S> {
             dead_letters.send(letters).await?;
         }
         let order = SegmentOrder {
-            arrival_ms: u64::try_from(last.arrival_ms).unwrap_or(0),
+            arrival_ms,
             last: last.sequence,
             shard: shard.number(),
             first_hash: xxh3_64(&first.sequence.to_be_bytes()),
             part: 0,
             last_part: 0,
         };
-        report.samples = gathered.rows.len() as u64;
-        let segments = gathered.into_segments(order, &self.layout);
-        report.segments = segments.len() as u64;
-        if !segments.is_empty() {
-            self.store.put_segments(segments).await?;
-        }
-        self.advance(shard, &envelopes, records).await?;
-        Ok(report)
+        report.samples += gathered.samples();
+        self.put(gathered.into_segments(order, &self.layout), report).await?;
+        self.advance(shard, checkpoint, arrival_ms, &envelopes, records).await
     }
 
-    /// Moves the checkpoint over the records that nobody has counted yet.
+    /// Writes segments, and tells the compactor of those in windows that it may have read already.
+    async fn put(&mut self, mut segments: Vec<StoredSegment>, report: &mut FlushReport) -> Result<(), StoreError> {
+        if segments.is_empty() {
+            return Ok(());
+        }
+        let mut dirty: BTreeMap<Bucket, BTreeSet<Window>> = BTreeMap::new();
+        let mut unsure = Vec::new();
+        for segment in &mut segments {
+            let closed = self.is_known_closed(segment.bucket, segment.window);
+            segment.late = closed || self.origin == Origin::Operator;
+            if closed {
+                dirty.entry(segment.bucket).or_default().insert(segment.window);
+            } else {
+                unsure.push(segment.clone());
+            }
+        }
+        report.segments += segments.len() as u64;
+        self.store.put_segments(segments).await?;
+        // Only now: a window that is closed after this look is read after this write.
+        let now_ms = (self.clock)();
+        unsure.retain(|segment| self.layout.window_end_ms(segment.window) <= now_ms);
+        self.look_up_closed(unsure.iter().map(|segment| segment.bucket).collect())
+            .await?;
+        unsure.retain(|segment| self.is_known_closed(segment.bucket, segment.window));
+        for segment in &unsure {
+            dirty.entry(segment.bucket).or_default().insert(segment.window);
+        }
+        unsure.retain(|segment| !segment.late);
+        if !unsure.is_empty() {
+            for segment in &mut unsure {
+                segment.late = true;
+            }
+            report.segments += unsure.len() as u64;
+            self.store.put_segments(unsure).await?;
+        }
+        // After the late segments are durable: whoever folds the marks finds them.
+        report.dirtied += dirty.values().map(|windows| windows.len() as u64).sum::<u64>();
+        let marks = dirty.into_iter().map(|(bucket, windows)| {
+            let (store, windows) = (&self.store, Vec::from_iter(windows));
+            async move { store.mark_dirty(bucket, &windows).await }
+        });
+        bounded::all(marks.collect()).await.into_iter().collect()
+    }
+
+    fn is_known_closed(&self, bucket: Bucket, window: Window) -> bool {
+        let before = self.closed_before_ms.get(&bucket);
+        before.is_some_and(|before| window.start_ms < *before)
+    }
+
+    /// Learns which windows of the buckets are closed.
+    async fn look_up_closed(&mut self, buckets: BTreeSet<Bucket>) -> Result<(), StoreError> {
+        let reads = buckets.iter().map(|bucket| self.store.progress(*bucket));
+        let found = bounded::all(reads.collect()).await;
+        for (bucket, progress) in buckets.into_iter().zip(found) {
+            if let Some(before_ms) = progress?.closed_before_ms {
+                self.closed_before_ms.insert(bucket, before_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint over the records that nobody has counted yet, and returns where it stands then.
     async fn advance(
         &self,
         shard: &ShardId,
+        mut current: Checkpoint,
+        arrival_ms: u64,
         envelopes: &[(&StreamRecord, Envelope)],
         records: &[StreamRecord],
-    ) -> Result<(), StoreError> {
-        let Some(last) = records.last() else { return Ok(()) };
-        let mut current = self.store.checkpoint(shard).await?;
-        loop {
-            let from = current.as_ref().map(|checkpoint| checkpoint.sequence);
-            if from.is_some_and(|from| from >= last.sequence) {
-                return Ok(());
-            }
-            let next = counted(current, envelopes, records, last.sequence);
-            match self.store.advance_checkpoint(shard, from, &next).await? {
-                Advance::Moved => return Ok(()),
-                Advance::Elsewhere(now) => current = Some(now),
-            }
+    ) -> Result<Checkpoint, StoreError> {
+        let Some(last) = records.last() else { return Ok(current) };
+        while current.sequence < last.sequence {
+            let mut next = counted(&current, envelopes, records);
+            next.sequence = last.sequence;
+            next.arrival_ms = current.arrival_ms.max(arrival_ms);
+            let from = Some(current.sequence);
+            current = match self.store.advance_checkpoint(shard, from, &next).await? {
+                Advance::Moved => next,
+                Advance::Elsewhere(now) => now,
+            };
         }
+        Ok(current)
+    }
+}
+
+/// The arrival of the record `last` of a run in the order of segments, see the module.
+fn arrival(checkpoint: &Checkpoint, records: &[StreamRecord], last: SequenceNumber) -> u64 {
+    let stamps = records
+        .iter()
+        .map(|record| u64::try_from(record.arrival_ms).unwrap_or(0));
+    let newest = stamps.max().unwrap_or(0);
+    if last < checkpoint.sequence {
+        newest
+    } else {
+        newest.max(checkpoint.arrival_ms)
     }
 }
 
@@ -185,22 +350,10 @@ fn dead_letter(shard: &ShardId, record: &StreamRecord, reason: String) -> DeadLe
     }
 }
 
-/// The checkpoint after the records, given the one before: what it has passed already is not counted again.
-fn counted(
-    before: Option<Checkpoint>,
-    envelopes: &[(&StreamRecord, Envelope)],
-    records: &[StreamRecord],
-    sequence: SequenceNumber,
-) -> Checkpoint {
-    let mut next = before.clone().unwrap_or(Checkpoint {
-        sequence,
-        arrival_ms: 0,
-        records: 0,
-        samples: 0,
-        time_range_ms: None,
-    });
-    let is_new = |record: &StreamRecord| before.as_ref().is_none_or(|before| record.sequence > before.sequence);
-    next.sequence = sequence;
+/// What a checkpoint counts when it has passed the records: what it has passed already is not counted again.
+fn counted(before: &Checkpoint, envelopes: &[(&StreamRecord, Envelope)], records: &[StreamRecord]) -> Checkpoint {
+    let mut next = before.clone();
+    let is_new = |record: &StreamRecord| record.sequence > before.sequence;
     next.records += records.iter().filter(|record| is_new(record)).count() as u64;
     for (_, envelope) in envelopes.iter().filter(|(record, _)| is_new(record)) {
         next.samples += u64::from(envelope.sample_count());
@@ -214,172 +367,6 @@ fn counted(
         }
     }
     next
-}
-
-/// One sample on its way into a segment.
-#[derive(Clone, Copy)]
-struct Row {
-    slot: u32,
-    sample: Sample,
-}
-
-/// The samples of a run of records, with each series named by a slot.
-struct Gathered<'e> {
-    identities: Vec<Identity<SeriesView<'e>>>,
-    rows: Vec<Row>,
-}
-
-impl<'e> Gathered<'e> {
-    fn new(envelopes: &'e [(&StreamRecord, Envelope)], layout: Layout) -> Self {
-        let samples = envelopes
-            .iter()
-            .map(|(_, envelope)| envelope.sample_count() as usize)
-            .sum();
-        let mut gathered = Self {
-            identities: Vec::new(),
-            rows: Vec::with_capacity(samples),
-        };
-        let mut by_id: HashMap<(SeriesId, u64), u32, crate::known::FingerprintHasher> = HashMap::default();
-        // A window is looked up once for a run of samples that share it.
-        let mut window = layout.window.of(0);
-        let mut period = Period::of(window.start_ms);
-        for (_, envelope) in envelopes {
-            for series in envelope.series() {
-                let slot = match by_id.entry((series.id(), series.check())) {
-                    Slot::Occupied(known) => *known.get(),
-                    Slot::Vacant(free) => {
-                        gathered.identities.push(Identity::of(series));
-                        // An envelope holds fewer samples than a u32 counts, and a batch few envelopes.
-                        *free.insert((gathered.identities.len() - 1) as u32)
-                    }
-                };
-                let identity = &mut gathered.identities[slot as usize];
-                for sample in series.samples() {
-                    let offset = sample.timestamp_ms.wrapping_sub(window.start_ms);
-                    if !(0..layout.window.ms()).contains(&offset) {
-                        window = layout.window.of(sample.timestamp_ms);
-                        period = Period::of(window.start_ms);
-                    }
-                    identity.touch(period);
-                    gathered.rows.push(Row { slot, sample });
-                }
-            }
-        }
-        gathered
-    }
-
-    /// Drops the samples of the refused series, and says how many those are.
-    fn refuse(&mut self, refusals: &[Refusal]) -> u64 {
-        if refusals.is_empty() {
-            return 0;
-        }
-        let before = self.rows.len();
-        self.rows
-            .retain(|row| refusals.iter().all(|refusal| refusal.slot != row.slot as usize));
-        (before - self.rows.len()) as u64
-    }
-
-    /// One segment for each bucket and window, more where an item could not hold it. A pure function of the records and of
-    /// the references that their series have.
-    fn into_segments(self, order: SegmentOrder, layout: &Layout) -> Vec<StoredSegment> {
-        let (mut samples, ends) = self.by_slot();
-        let mut groups: Vec<(Bucket, Window, Entry<'_>)> = Vec::with_capacity(ends.len());
-        let mut rest = samples.as_mut_slice();
-        let mut start = 0;
-        for (identity, end) in self.identities.iter().zip(ends) {
-            let (of_slot, others) = rest.split_at_mut(end - start);
-            (rest, start) = (others, end);
-            let bucket = layout.buckets.of(identity.id);
-            let mut samples = in_order(of_slot);
-            while let Some(first) = samples.first() {
-                let window = layout.window.of(first.timestamp_ms);
-                let inside = samples.partition_point(|sample| layout.window.of(sample.timestamp_ms) == window);
-                let (inside, later) = samples.split_at(inside);
-                let entry = Entry {
-                    reference: identity.reference(Period::of(window.start_ms)),
-                    samples: inside,
-                };
-                groups.push((bucket, window, entry));
-                samples = later;
-            }
-        }
-        groups.sort_by_key(|(bucket, window, entry)| (*bucket, *window, entry.reference));
-        let mut segments = Vec::new();
-        for group in groups.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let (bucket, window, _) = group[0];
-            let entries: Vec<Entry<'_>> = group.iter().map(|(_, _, entry)| *entry).collect();
-            let parts = segment::split(&entries);
-            // Two writers of one batch may know a series by different references, or encode differently, and so cut its
-            // parts elsewhere. Parts of one writer must not overwrite those of another: their bytes are in the key.
-            let first_hash = parts
-                .iter()
-                .fold(order.first_hash, |hash, part| xxh3_64_with_seed(part, hash));
-            // A run of records holds a million samples, which do not fill 256 items of 380 KB.
-            let last_part = u8::try_from(parts.len() - 1).unwrap_or(u8::MAX);
-            for (part, data) in (0..=last_part).zip(parts) {
-                let order = SegmentOrder {
-                    first_hash,
-                    part,
-                    last_part,
-                    ..order
-                };
-                segments.push(StoredSegment {
-                    bucket,
-                    window,
-                    late: false,
-                    order,
-                    data,
-                    expires_at_s: layout.segment_expires_at_s(window),
-                });
-            }
-        }
-        segments
-    }
-
-    /// The samples slot by slot, each slot's in the order of their arrival, and where each slot's end.
-    fn by_slot(&self) -> (Vec<Sample>, Vec<usize>) {
-        // How many samples each slot has, then where its next one goes: its start at first, its end when all are there.
-        let mut next = vec![0; self.identities.len()];
-        for row in &self.rows {
-            next[row.slot as usize] += 1;
-        }
-        let mut before = 0;
-        for place in &mut next {
-            let count = *place;
-            *place = before;
-            before += count;
-        }
-        let nothing = Sample {
-            timestamp_ms: 0,
-            value: 0.0,
-        };
-        let mut samples = vec![nothing; self.rows.len()];
-        for row in &self.rows {
-            let place = &mut next[row.slot as usize];
-            samples[*place] = row.sample;
-            *place += 1;
-        }
-        (samples, next)
-    }
-}
-
-/// The samples of one series in ascending order of time, each time once: of two with one time, the later holds.
-fn in_order(samples: &mut [Sample]) -> &[Sample] {
-    // Nearly always nothing is to be done.
-    if samples.is_sorted_by(|a, b| a.timestamp_ms < b.timestamp_ms) {
-        return samples;
-    }
-    // Stable: of two with one time, the one that arrived later stays behind the other.
-    samples.sort_by_key(|sample| sample.timestamp_ms);
-    let mut kept = 0;
-    for at in 0..samples.len() {
-        if kept > 0 && samples[kept - 1].timestamp_ms == samples[at].timestamp_ms {
-            kept -= 1;
-        }
-        samples[kept] = samples[at];
-        kept += 1;
-    }
-    &samples[..kept]
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing here has to be right for ever. A series may get two references (two consumers meet it at once, or one crashes
 //! between the catalog and the segment): readers know both. Forgetting costs a read of the catalog.
 
+use crate::flush::Origin;
 use crate::layout::Layout;
 use crate::store::{CatalogEntry, NewCatalogEntry, Store, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -101,6 +102,24 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
 }
 
+/// What new catalog entries say of when they were written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstSeen {
+    at_ms: i64,
+    late: bool,
+}
+
+impl FirstSeen {
+    /// For the series of a run of records with this arrival. One more than the arrival: segments with just this one may be
+    /// there already, and who has seen them must find the series when it asks for what was first seen after that arrival.
+    pub(crate) fn of(arrival_ms: u64, origin: Origin) -> Self {
+        Self {
+            at_ms: i64::try_from(arrival_ms).unwrap_or(i64::MAX).saturating_add(1),
+            late: origin == Origin::Operator,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
     check: u64,
@@ -131,7 +150,7 @@ impl KnownSeries {
         &mut self,
         store: &impl Store,
         identities: &mut [Identity<V>],
-        now_ms: i64,
+        first_seen: FirstSeen,
     ) -> Result<Vec<Refusal>, StoreError> {
         if self.series.len() > MAX_KNOWN {
             self.series = HashMap::default();
@@ -144,7 +163,7 @@ impl KnownSeries {
         }
         self.read_catalog(store, identities, &unknown).await?;
         unknown = self.look_up(identities, unknown, &mut refusals);
-        self.add(store, identities, &unknown, now_ms).await?;
+        self.add(store, identities, &unknown, first_seen).await?;
         // Two new series with one fingerprint in one batch: the first was added, the second is refused now.
         let left = self.look_up(identities, unknown, &mut refusals);
         // A sample without its own reference would be stored as another series'. Better not at all, and loudly.
@@ -235,7 +254,7 @@ impl KnownSeries {
         store: &impl Store,
         identities: &[Identity<V>],
         slots: &[usize],
-        now_ms: i64,
+        first_seen: FirstSeen,
     ) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<(usize, Period)>> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -270,8 +289,8 @@ impl KnownSeries {
                         id: identity.id,
                         reference,
                         labels: identity.view.labels(),
-                        first_seen_ms: now_ms,
-                        late: false,
+                        first_seen_ms: first_seen.at_ms,
+                        late: first_seen.late,
                     },
                     expires_at_s: self.layout.catalog_expires_at_s(*period),
                 };

@@ -1,5 +1,6 @@
 //! How storage is divided and how long each part of it lives: the same for all functions of an installation.
 
+use crate::store::Division;
 use crate::tier::Tier;
 use tidemark_model::{Buckets, DAY_MS, Period, Window, WindowLength};
 
@@ -46,6 +47,16 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// What of it may never change while the tables live.
+    #[must_use]
+    pub fn division(&self) -> Division {
+        Division {
+            buckets: self.buckets.count(),
+            // At most a day.
+            window_seconds: (self.window.ms() / 1_000) as u32,
+        }
+    }
+
     /// The end of a window: the first millisecond after it.
     #[must_use]
     pub fn window_end_ms(&self, window: Window) -> i64 {

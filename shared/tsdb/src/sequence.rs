@@ -10,6 +10,9 @@ impl SequenceNumber {
     /// The bytes of a number in a key.
     pub const BYTES: usize = 24;
 
+    /// Less than that of any record.
+    pub const BEFORE_ALL: Self = Self([0; Self::BYTES]);
+
     /// Reads the decimal text. `None` when it is no number of at most 192 bits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -3,6 +3,7 @@
 
 use crate::progress::{Progress, Step};
 use crate::sequence::{SequenceNumber, ShardId};
+use crate::stream::Position;
 use crate::tier::{BlockKey, StoredBlock, Tier};
 use tidemark_model::{Bucket, Labels, Period, SeriesId, Window};
 
@@ -48,8 +49,8 @@ pub enum StoreError {
 /// that end together but begin apart (a batch that was cut again) are two segments, and neither hides the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentOrder {
-    /// When the batch's last record arrived in the stream, in milliseconds since the Unix epoch, and never less than what
-    /// the shard's checkpoint says: the normal segments of a bucket appear in ascending order.
+    /// When the batch's last record arrived in the stream, in milliseconds since the Unix epoch, and never less than for any
+    /// record before it: the normal segments of a bucket appear in ascending order ([`crate::flush`]).
     pub arrival_ms: u64,
     /// The sequence number of the batch's last record.
     pub last: SequenceNumber,
@@ -127,7 +128,8 @@ pub struct CatalogEntry {
     pub reference: u32,
     /// The labels, without the metric name.
     pub labels: Labels,
-    /// The arrival, as in [`SegmentOrder`], of the first batch that held the series in the period.
+    /// One more than the arrival, as in [`SegmentOrder`], of the first batch that held the series in the period: more than that
+    /// of any normal segment of the bucket that could be read before.
     pub first_seen_ms: i64,
     /// Whether it was written out of the stream's order, so that `first_seen_ms` says nothing of when it appeared.
     pub late: bool,
@@ -149,7 +151,7 @@ pub struct NewCatalogEntry {
 /// How far the records of a shard have been stored, and what was counted on the way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The last record whose samples are in segments.
+    /// The last record whose samples are in segments; [`SequenceNumber::BEFORE_ALL`] when there is none yet.
     pub sequence: SequenceNumber,
     /// The arrival, as in [`SegmentOrder`], of the batch that ended with it.
     pub arrival_ms: u64,
@@ -159,6 +161,30 @@ pub struct Checkpoint {
     pub samples: u64,
     /// The oldest and the newest timestamp among them, in milliseconds since the Unix epoch.
     pub time_range_ms: Option<(i64, i64)>,
+}
+
+impl Checkpoint {
+    /// The checkpoint of a shard that nothing was stored of yet. Its segments will carry at least this arrival.
+    #[must_use]
+    pub fn opened(arrival_ms: u64) -> Self {
+        Self {
+            sequence: SequenceNumber::BEFORE_ALL,
+            arrival_ms,
+            records: 0,
+            samples: 0,
+            time_range_ms: None,
+        }
+    }
+
+    /// Where to read on.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        if self.sequence == SequenceNumber::BEFORE_ALL {
+            Position::Oldest
+        } else {
+            Position::After(self.sequence)
+        }
+    }
 }
 
 /// What follows from a metric's name and a sample's time, and so can never change while the tables live.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::flush::Origin;
 use crate::ingest::{Intake, RequestTimes, accept};
 use crate::layout::{Layout, Retention};
 use crate::memory::{MemoryStore, MemoryStream};
@@ -70,7 +71,7 @@ fn what_waits_is_counted_until_it_is_stored() {
     assert_eq!(before.events_by_partition.values().sum::<u64>(), 200);
     assert!(before.complete);
 
-    let mut consumer = Consumer::new(Arc::clone(&store), layout());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
     let drained = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
     assert_eq!(
         drained,
@@ -93,7 +94,7 @@ fn what_waits_is_counted_until_it_is_stored() {
 fn a_drain_that_runs_out_of_time_says_what_remains() {
     let stream = stream();
     let store = Arc::new(MemoryStore::default());
-    let mut consumer = Consumer::new(Arc::clone(&store), layout());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
     let steps = AtomicUsize::new(0);
     let out_of_time = || steps.fetch_add(1, Ordering::Relaxed) >= 1;
     let first = block_on(drain(&stream, &mut consumer, &*store, out_of_time)).unwrap();
@@ -108,7 +109,7 @@ fn a_poison_record_is_counted_as_an_error_and_passed() {
     let stream = stream();
     stream.append(0, vec![0xff; 10]);
     let store = Arc::new(MemoryStore::default());
-    let mut consumer = Consumer::new(Arc::clone(&store), layout());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
     let drained = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
     assert_eq!((drained.written, drained.errors), (200, 1));
     assert_eq!(store.dead_letters().len(), 1);
