@@ -157,6 +157,7 @@ pub struct Segment {
     rows: Rows,
     values: ValueColumn,
     samples: usize,
+    memory_bytes: usize,
 }
 
 /// Decodes a segment and checks all of it.
@@ -211,12 +212,16 @@ fn decode_body(body: &[u8]) -> Result<Segment, SegmentError> {
     }
     let values = ValueColumn::decode(&mut reader, &counts)?;
     reader.finish()?;
+    let timestamps: usize = (0..rows.len()).map(|row| rows.get(row).len()).sum();
+    // Values are kept as they came, and the counters, offsets and modes of a series take less than this.
+    let memory_bytes = body.len() + 8 * timestamps + 4 * rows.len() + 48 * count;
     Ok(Segment {
         references,
         row_of,
         rows,
         values,
         samples,
+        memory_bytes,
     })
 }
 
@@ -231,6 +236,12 @@ impl Segment {
     #[must_use]
     pub fn sample_count(&self) -> usize {
         self.samples
+    }
+
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Appends the samples of one series, in the order in which they were encoded. The others are not unpacked.
@@ -249,13 +260,18 @@ impl Segment {
 
     /// Appends the samples of the entry at an index of [`Self::references`]; nothing when there is none.
     pub fn read_entry(&self, index: usize, out: &mut Vec<Sample>) {
+        self.read_entry_with(index, &mut Vec::new(), out);
+    }
+
+    /// [`Self::read_entry`] for who reads very many: `values` is room to work in, kept from one to the next.
+    pub(crate) fn read_entry_with(&self, index: usize, values: &mut Vec<f64>, out: &mut Vec<Sample>) {
         let Some(row) = self.row_of.get(index) else { return };
-        let mut values = Vec::new();
-        self.values.read(index, &mut values);
+        values.clear();
+        self.values.read(index, values);
         let timestamps = self.rows.get(*row as usize);
         out.extend(timestamps.iter().zip(values).map(|(timestamp_ms, value)| Sample {
             timestamp_ms: *timestamp_ms,
-            value,
+            value: *value,
         }));
     }
 }

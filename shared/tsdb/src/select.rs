@@ -1,14 +1,26 @@
-//! Reading: which series a selector names, and their samples in a time range.
+//! Reading: which series a selector names, and what there is of them in a time range.
+//!
+//! A [`Reader`] plans a query ([`crate::plan`]), opens a [`Selection`] and reads it to a [`Visit`]. Everything that it reads
+//! is immutable and is remembered (`recall`), so that a process that has read before asks only for what is new. What
+//! was stored before a query began is in its answer; what is stored while it runs may be.
 
-use crate::bounded;
 use crate::layout::Layout;
-use crate::segment;
+use crate::plan::{Part, Range, Want};
+use crate::recall::Recall;
+use crate::rollup::Point;
 use crate::store::{Store, StoreError};
-use futures::StreamExt;
-use std::collections::HashMap;
+use crate::tier::Tier;
 use std::sync::Arc;
-use tidemark_model::series::hash_name;
-use tidemark_model::{LabelFilter, Labels, Period, Sample, SeriesId, Window, limits};
+use tidemark_model::{LabelFilter, Labels, Sample, limits};
+
+mod blocks;
+mod gather;
+mod scan;
+mod series;
+mod windows;
+
+pub use scan::{Points, Selection, Visit};
+pub(crate) use windows::hash_of;
 
 /// The series of one metric whose labels pass a filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +62,31 @@ pub enum SelectError {
     },
 }
 
-/// What rules and queries read samples through.
+/// One selected series with its samples and its aggregates, each in ascending order of time. What comes from which tier
+/// does not overlap.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TieredSeries {
+    /// The labels, without the metric name.
+    pub labels: Labels,
+    /// The samples. Staleness markers are among them.
+    pub samples: Vec<Sample>,
+    /// The aggregates, with the tier whose resolution they have.
+    pub points: Vec<(Tier, Point)>,
+}
+
+/// Series, and which tier served which part of the range.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiered {
+    /// The series that have anything in the range, in ascending order of their labels.
+    pub series: Vec<TieredSeries>,
+    /// The parts in order of time.
+    pub parts: Vec<Part>,
+}
+
+/// What rules read samples through.
 pub trait Select: Send + Sync {
-    /// The series of the selector that have a sample in `start_ms..=end_ms`, in ascending order of their labels.
+    /// The series of the selector that have a sample in `start_ms..=end_ms`, in ascending order of their labels. The end is
+    /// taken for the present: what raw samples are kept is counted from it.
     fn select(
         &self,
         selector: &Selector,
@@ -61,12 +95,22 @@ pub trait Select: Send + Sync {
     ) -> impl Future<Output = Result<Vec<SelectedSeries>, SelectError>> + Send;
 }
 
-/// Selects from a store: segments and the catalog that names their series.
-#[derive(Clone, Debug)]
+/// Selects from a store. Cheap to clone; the clones remember together.
+#[derive(Debug)]
 pub struct Reader<S> {
     store: Arc<S>,
     layout: Layout,
-    cache_bytes: usize,
+    recall: Arc<Recall>,
+}
+
+impl<S> Clone for Reader<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            layout: self.layout,
+            recall: Arc::clone(&self.recall),
+        }
+    }
 }
 
 impl<S: Store> Reader<S> {
@@ -75,14 +119,8 @@ impl<S: Store> Reader<S> {
         Self {
             store,
             layout,
-            cache_bytes,
+            recall: Arc::new(Recall::new(cache_bytes)),
         }
-    }
-
-    /// The most bytes that are kept in memory.
-    #[must_use]
-    pub fn cache_bytes(&self) -> usize {
-        self.cache_bytes
     }
 
     /// The store underneath.
@@ -95,42 +133,53 @@ impl<S: Store> Reader<S> {
         &self.layout
     }
 
-    /// The oldest time that is still kept.
+    /// How many bytes are kept in memory.
     #[must_use]
-    pub fn oldest_ms(&self, now_ms: i64) -> i64 {
-        now_ms.saturating_sub(self.layout.retention.raw_ms)
+    pub fn remembered_bytes(&self) -> usize {
+        self.recall.bytes()
     }
 
-    /// The series of a selector that segments of the windows may name, and which of them each reference means, by period.
-    async fn series(
-        &self,
-        selector: &Selector,
-        windows: &[Window],
-    ) -> Result<(Vec<Labels>, HashMap<(Period, u32), usize>), SelectError> {
-        let mut periods: Vec<Period> = windows.iter().map(|window| Period::of(window.start_ms)).collect();
-        periods.dedup();
-        let mut labels = Vec::new();
-        let mut by_id: HashMap<SeriesId, usize> = HashMap::new();
-        let mut by_reference = HashMap::new();
-        for period in periods {
-            for entry in self.store.catalog(&selector.metric, period, None).await? {
-                if !selector.filter.matches(&entry.labels) {
-                    continue;
-                }
-                let series = *by_id.entry(entry.id).or_insert_with(|| {
-                    labels.push(entry.labels);
-                    labels.len() - 1
-                });
-                by_reference.insert((period, entry.reference), series);
-            }
-        }
-        if labels.len() > limits::MAX_SERIES_PER_QUERY {
-            return Err(SelectError::TooManySeries {
-                found: labels.len(),
-                limit: limits::MAX_SERIES_PER_QUERY,
+    /// The oldest time of which anything is still kept.
+    #[must_use]
+    pub fn oldest_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.layout.retention.longest_ms())
+    }
+
+    /// Opens a selection: finds its series, and which part of the range is read from where.
+    ///
+    /// # Errors
+    /// When it has too many series, or the store does not answer.
+    pub async fn open(&self, selector: &Selector, range: &Range) -> Result<Selection<'_, S>, SelectError> {
+        Selection::open(self, selector, range).await
+    }
+
+    /// Everything that a selection has, held in memory.
+    ///
+    /// # Errors
+    /// When a limit is hit, or the store does not answer.
+    pub async fn select_tiers(&self, selector: &Selector, range: &Range) -> Result<Tiered, SelectError> {
+        let selection = self.open(selector, range).await?;
+        let nothing = |labels: &Labels| TieredSeries {
+            labels: labels.clone(),
+            samples: Vec::new(),
+            points: Vec::new(),
+        };
+        let mut held = Held {
+            series: selection.labels().map(nothing).collect(),
+            count: 0,
+        };
+        selection.read(&mut held).await?;
+        if held.count > limits::MAX_SELECTED_SAMPLES {
+            return Err(SelectError::TooManySamples {
+                limit: limits::MAX_SELECTED_SAMPLES,
             });
         }
-        Ok((labels, by_reference))
+        held.series
+            .retain(|one| !one.samples.is_empty() || !one.points.is_empty());
+        Ok(Tiered {
+            series: held.series,
+            parts: selection.parts().to_vec(),
+        })
     }
 }
 
@@ -141,71 +190,44 @@ impl<S: Store> Select for Reader<S> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Vec<SelectedSeries>, SelectError> {
-        let bucket = self.layout.buckets.of_metric(hash_name(&selector.metric));
-        let windows: Vec<Window> = self.layout.window.covering(start_ms, end_ms).collect();
-        // The catalog first: a series is catalogued before the first segment that names it, so that whatever was stored
-        // before this query began is found. What is stored while it runs may be missing.
-        let (labels, by_reference) = self.series(selector, &windows).await?;
-        let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); labels.len()];
-        let mut read = 0;
-        let reads = if labels.is_empty() { &[][..] } else { &windows };
-        let reads: Vec<_> = reads
-            .iter()
-            .map(|window| self.store.segments(bucket, *window, None))
-            .collect();
-        // Window by window: the segments of a bucket hold other metrics too, and only a few windows fit into memory.
-        let mut segments = bounded::stream(reads);
-        let mut of = windows.iter();
-        while let Some((segments, window)) = segments.next().await.zip(of.next()) {
-            let period = Period::of(window.start_ms);
-            for stored in segments? {
-                let segment = segment::decode(&stored.data).map_err(|reason| StoreError::Corrupt {
-                    item: format!("segment {bucket}#{window} of shard {}", stored.order.shard),
-                    reason: reason.to_string(),
-                })?;
-                for reference in segment.references() {
-                    let Some(series) = by_reference.get(&(period, *reference)) else {
-                        continue;
-                    };
-                    let series = &mut samples[*series];
-                    let before = series.len();
-                    segment.read(*reference, series);
-                    read += series.len() - before;
-                }
-                if read > limits::MAX_SAMPLES_PER_QUERY {
-                    return Err(SelectError::TooManySamples {
-                        limit: limits::MAX_SAMPLES_PER_QUERY,
-                    });
-                }
-            }
-        }
-        let mut selected: Vec<SelectedSeries> = labels
-            .into_iter()
-            .zip(samples)
-            .map(|(labels, samples)| SelectedSeries {
-                labels,
-                samples: merged(samples, start_ms, end_ms),
+        let range = Range {
+            start_ms,
+            end_ms,
+            want: Want::Samples,
+            counter: false,
+            now_ms: end_ms,
+        };
+        let selected = self.select_tiers(selector, &range).await?.series.into_iter();
+        Ok(selected
+            .map(|one| SelectedSeries {
+                labels: one.labels,
+                samples: one.samples,
             })
-            .filter(|series| !series.samples.is_empty())
-            .collect();
-        selected.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(selected)
+            .collect())
     }
 }
 
-/// The samples inside the range in order of time, each time once: of several, the last given.
-fn merged(mut samples: Vec<Sample>, start_ms: i64, end_ms: i64) -> Vec<Sample> {
-    samples.retain(|sample| (start_ms..=end_ms).contains(&sample.timestamp_ms));
-    samples.sort_by_key(|sample| sample.timestamp_ms);
-    // `dedup_by` drops its first argument, the later one, so the later value is moved to the one that stays.
-    samples.dedup_by(|later, kept| {
-        let same = later.timestamp_ms == kept.timestamp_ms;
-        if same {
-            *kept = *later;
-        }
-        same
-    });
-    samples
+/// Holds everything.
+struct Held {
+    series: Vec<TieredSeries>,
+    count: usize,
+}
+
+impl Visit for Held {
+    fn samples(&mut self, series: usize, samples: &[Sample]) {
+        self.count += samples.len();
+        self.series[series].samples.extend_from_slice(samples);
+    }
+
+    fn points(&mut self, series: usize, points: Points<'_>) {
+        self.count += points.points.len();
+        let points_of = &mut self.series[series].points;
+        points_of.extend(points.points.iter().map(|point| (points.tier, *point)));
+    }
+
+    fn reached(&mut self, _: i64) -> bool {
+        self.count <= limits::MAX_SELECTED_SAMPLES
+    }
 }
 
 #[cfg(test)]
