@@ -31,6 +31,8 @@
 
 mod gather;
 
+pub(crate) use gather::in_order;
+
 use crate::bounded;
 use crate::known::{FirstSeen, KnownSeries};
 use crate::layout::Layout;
@@ -81,6 +83,19 @@ pub struct FlushReport {
 pub struct DividedOtherwise {
     stored: Division,
     configured: Division,
+}
+
+impl DividedOtherwise {
+    /// Refuses to work on tables that are divided otherwise.
+    pub(crate) fn check(stored: Division, configured: Division) -> Result<(), StoreError> {
+        if stored == configured {
+            return Ok(());
+        }
+        Err(StoreError::Refused {
+            operation: "work on the tables",
+            source: Box::new(Self { stored, configured }),
+        })
+    }
 }
 
 /// Stores the records of shards. Keeps in memory what it knows of the catalog.
@@ -149,12 +164,7 @@ impl<S: Store> Consumer<S> {
         }
         let configured = self.layout.division();
         let stored = self.store.pin_division(configured).await?;
-        if stored != configured {
-            return Err(StoreError::Refused {
-                operation: "writing to the tables",
-                source: Box::new(DividedOtherwise { stored, configured }),
-            });
-        }
+        DividedOtherwise::check(stored, configured)?;
         self.pinned = true;
         Ok(())
     }

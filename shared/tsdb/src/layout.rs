@@ -4,6 +4,9 @@ use crate::store::Division;
 use crate::tier::Tier;
 use tidemark_model::{Buckets, DAY_MS, Period, Window, WindowLength};
 
+/// The longest that anything which reads segments takes, a hundred times over.
+const LONGEST_PASS_MS: i64 = 3_600_000;
+
 /// How long each tier is kept, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -69,11 +72,30 @@ impl Layout {
         now_ms < self.window_end_ms(window).saturating_add(self.grace_ms)
     }
 
-    /// When the store may delete a segment of a window, in seconds since the Unix epoch: a day after its last sample has
-    /// passed the raw retention. Chunks and aggregates are computed from segments for as long as late samples are taken.
+    /// When the store may delete a segment of a window, in seconds since the Unix epoch: a day after the last sample of its
+    /// day has passed the raw retention. Chunks and aggregates, those of a whole day too, are computed from segments for as
+    /// long as late samples are taken; so those of one day go together.
     #[must_use]
     pub fn segment_expires_at_s(&self, window: Window) -> i64 {
-        expiry(self.window_end_ms(window), self.retention.raw_ms)
+        let day_ms = Tier::Hour.block_start_ms(self.window, window.start_ms);
+        expiry(day_ms.saturating_add(DAY_MS), self.retention.raw_ms)
+    }
+
+    /// Whether everything of a window's day can be computed from its segments: none of them has expired, or will while a pass
+    /// of the compactor works.
+    #[must_use]
+    pub fn has_segments(&self, window: Window, now_ms: i64) -> bool {
+        now_ms.saturating_add(LONGEST_PASS_MS) / 1_000 < self.segment_expires_at_s(window)
+    }
+
+    /// The start of the first day whose windows all have their segments ([`Self::has_segments`]).
+    #[must_use]
+    pub fn oldest_day_ms(&self, now_ms: i64) -> i64 {
+        let gone_ms = now_ms
+            .saturating_add(LONGEST_PASS_MS)
+            .saturating_sub(self.retention.raw_ms)
+            .saturating_sub(2 * DAY_MS);
+        Tier::Hour.block_start_ms(self.window, gone_ms).saturating_add(DAY_MS)
     }
 
     /// When the store may delete a block of a tier whose last millisecond comes before `end_ms`.
@@ -91,4 +113,28 @@ impl Layout {
 
 fn expiry(end_ms: i64, retention_ms: i64) -> i64 {
     end_ms.saturating_add(retention_ms).saturating_add(DAY_MS) / 1_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_oldest_day_is_the_first_that_has_segments(now_ms in 0..4_000_000_000_000_i64, raw_ms in 0..800_000_000_i64) {
+            let layout = Layout {
+                buckets: Buckets::new(1).unwrap(),
+                window: WindowLength::from_seconds(7_200).unwrap(),
+                retention: Retention { raw_ms, minute_ms: 0, hour_ms: 0 },
+                grace_ms: 0,
+            };
+            let now_ms = now_ms / 1_000 * 1_000;
+            let raw_ms = raw_ms / 1_000 * 1_000;
+            let layout = Layout { retention: Retention { raw_ms, ..layout.retention }, ..layout };
+            let day_ms = layout.oldest_day_ms(now_ms);
+            prop_assert!(layout.has_segments(layout.window.of(day_ms), now_ms));
+            prop_assert!(!layout.has_segments(layout.window.of(day_ms - 1), now_ms));
+        }
+    }
 }
