@@ -1,10 +1,13 @@
 //! What lies between the consumers' checkpoints and the tip of the stream: counted for the statistics, or stored now.
 //!
 //! Draining runs beside the event source mapping. Both may store the same records, cut differently: segments then hold
-//! a sample twice, readers merge it into one, and the checkpoint counts it once.
+//! a sample twice, readers merge it into one, and the checkpoint counts it once. A drain may also begin at a time before the
+//! checkpoint (after a deployment that stored nonsense): what is behind the checkpoint is then stored again and counted
+//! never.
 
+use crate::bounded;
 use crate::flush::Consumer;
-use crate::sequence::ShardId;
+use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::{Checkpoint, Store, StoreError};
 use crate::stream::{DeadLetters, Page, Position, Stream, StreamRecord};
 use serde::Serialize;
@@ -24,7 +27,7 @@ pub struct QueueStats {
     pub unconsumed_events: u64,
     /// How many shards there are.
     pub partitions: usize,
-    /// All samples of each shard.
+    /// All samples of each shard that the stream still has; those of the others are in the total only.
     pub events_by_partition: BTreeMap<String, u64>,
     /// Whether the count of what waits is complete. A long backlog is counted as far as the time allows.
     pub complete: bool,
@@ -61,36 +64,51 @@ pub async fn queue_stats(
     stats.total_events = stored.values().map(|checkpoint| checkpoint.samples).sum();
     let shards = stream.shards().await?;
     stats.partitions = shards.len();
-    for shard in shards {
-        let checkpoint = stored.get(&shard);
-        let (waiting, complete) = if out_of_time() {
-            (0, false)
-        } else {
-            count_waiting(stream, &shard, start(checkpoint), &out_of_time).await?
-        };
+    let counts = shards.iter().map(|shard| {
+        let (from, out_of_time) = (start(stored.get(shard)), &out_of_time);
+        async move {
+            if out_of_time() {
+                return Ok((0, false));
+            }
+            count_waiting(stream, shard, from, out_of_time).await
+        }
+    });
+    let counts = bounded::all(counts.collect()).await;
+    for (shard, count) in shards.into_iter().zip(counts) {
+        let (waiting, complete) = count?;
         stats.complete &= complete;
         stats.unconsumed_events += waiting;
         stats.total_events += waiting;
-        let stored = checkpoint.map_or(0, |checkpoint| checkpoint.samples);
+        let stored = stored.get(&shard).map_or(0, |checkpoint| checkpoint.samples);
         stats.events_by_partition.insert(shard.0, stored + waiting);
     }
     Ok(stats)
 }
 
-/// Stores what waits in the stream, shard by shard, until the tips that were seen first or until time runs out.
+/// Stores what waits in the stream, shard by shard, until the tips that were seen first or until time runs out. With
+/// `from_ms` also what arrived since that time (in milliseconds since the Unix epoch) and was stored before: how far a shard
+/// is stored is never moved over records that were not. The consumer is one of [`crate::flush::Origin::Operator`].
 ///
 /// # Errors
 /// When the stream, the store or the dead letters do not answer. What was stored before stays stored.
 pub async fn drain(
     stream: &impl Stream,
     consumer: &mut Consumer<impl Store>,
+    from_ms: Option<i64>,
     dead_letters: &impl DeadLetters,
     out_of_time: impl OutOfTime,
 ) -> Result<Drained, StoreError> {
     let mut drained = Drained::default();
-    for shard in stream.shards().await? {
+    let mut shards = stream.shards().await?;
+    // Parents have smaller numbers than their children: their samples first, as they came.
+    shards.sort();
+    for shard in shards {
         let checkpoint = consumer.store().checkpoint(&shard).await?;
-        let mut next = Some(start(checkpoint.as_ref()));
+        let stored = checkpoint.filter(|checkpoint| checkpoint.sequence > SequenceNumber::BEFORE_ALL);
+        let mut next = Some(match (from_ms, stored) {
+            (Some(from_ms), Some(stored)) => replay_start(stream, &shard, from_ms, &stored, &out_of_time).await?,
+            (_, stored) => start(stored.as_ref()),
+        });
         while let Some(position) = next.take() {
             if out_of_time() {
                 drained.remaining += count_waiting(stream, &shard, position, &out_of_time).await?.0;
@@ -107,6 +125,30 @@ pub async fn drain(
         }
     }
     Ok(drained)
+}
+
+/// Where a replay begins: at its time, or behind the checkpoint if that is earlier.
+async fn replay_start(
+    stream: &impl Stream,
+    shard: &ShardId,
+    from_ms: i64,
+    stored: &Checkpoint,
+    out_of_time: &impl OutOfTime,
+) -> Result<Position, StoreError> {
+    let mut next = Some(Position::At(from_ms));
+    while let Some(position) = next.take() {
+        let page = stream.read(shard, &position).await?;
+        if let Some(first) = page.records.first() {
+            let behind = first.sequence <= stored.sequence;
+            return Ok(if behind {
+                Position::At(from_ms)
+            } else {
+                stored.position()
+            });
+        }
+        next = following(page).filter(|_| !out_of_time());
+    }
+    Ok(stored.position())
 }
 
 /// Where to read on, unless the tip was reached.

@@ -1,18 +1,19 @@
 //! A store and a stream in memory, with the guarantees of those on AWS. Tests and simulations run on them.
 
-use crate::ingest::{PutError, ShardMap, Sink};
 use crate::progress::{Progress, Step};
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::{
     Advance, CatalogEntry, Checkpoint, Division, NewCatalogEntry, SegmentOrder, Store, StoreError, StoredSegment,
 };
-use crate::stream::{DeadLetter, DeadLetters, Page, Position, Stream, StreamRecord};
+use crate::stream::{DeadLetter, DeadLetters};
 use crate::tier::{BlockKey, StoredBlock, Tier};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tidemark_model::{Bucket, Buckets, Period, SeriesId, Window};
-use tidemark_wire::envelope::Record;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tidemark_model::{Bucket, Period, SeriesId, Window};
+
+mod stream;
+
+pub use stream::MemoryStream;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -261,117 +262,5 @@ impl DeadLetters for MemoryStore {
     async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError> {
         self.state().dead_letters.extend(letters);
         Ok(())
-    }
-}
-
-/// A stream in memory: shards that divide the key space evenly, and a clock that the test sets.
-#[derive(Debug)]
-pub struct MemoryStream {
-    buckets: Buckets,
-    ranges: Vec<(u128, u128)>,
-    shards: Vec<Mutex<Vec<StreamRecord>>>,
-    now_ms: Mutex<i64>,
-}
-
-impl MemoryStream {
-    /// The most records of one page, small so that tests see several.
-    const PAGE: usize = 3;
-
-    /// A stream with this many shards, at least one.
-    #[must_use]
-    pub fn new(buckets: Buckets, shards: usize, now_ms: i64) -> Self {
-        let count = shards.max(1) as u128;
-        let share = u128::MAX / count;
-        let last = |shard| {
-            if shard + 1 == count {
-                u128::MAX
-            } else {
-                share * (shard + 1) - 1
-            }
-        };
-        Self {
-            buckets,
-            ranges: (0..count).map(|shard| (share * shard, last(shard))).collect(),
-            shards: (0..count).map(|_| Mutex::default()).collect(),
-            now_ms: Mutex::new(now_ms),
-        }
-    }
-
-    /// Sets the clock.
-    pub fn set_now(&self, now_ms: i64) {
-        *self.now_ms.lock().unwrap_or_else(PoisonError::into_inner) = now_ms;
-    }
-
-    /// The records of a shard so far.
-    #[must_use]
-    pub fn records(&self, shard: usize) -> Vec<StreamRecord> {
-        self.shards[shard]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The name of a shard.
-    #[must_use]
-    pub fn shard_id(shard: usize) -> ShardId {
-        ShardId(format!("shardId-{shard:012}"))
-    }
-
-    /// Appends bytes to a shard, whether or not they are an envelope.
-    pub fn append(&self, shard: usize, data: Vec<u8>) {
-        let arrival_ms = *self.now_ms.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut records = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sequence = [0; SequenceNumber::BYTES];
-        sequence[SequenceNumber::BYTES - 8..].copy_from_slice(&(records.len() as u64 + 1).to_be_bytes());
-        records.push(StreamRecord {
-            sequence: SequenceNumber::from_be_bytes(sequence),
-            arrival_ms,
-            data,
-        });
-    }
-
-    fn find(&self, shard: &ShardId) -> Vec<StreamRecord> {
-        let at = (0..self.shards.len()).find(|at| Self::shard_id(*at) == *shard);
-        at.map(|at| self.records(at)).unwrap_or_default()
-    }
-}
-
-impl Sink for MemoryStream {
-    async fn shard_map(&self) -> Arc<ShardMap> {
-        Arc::new(ShardMap::new(self.buckets, &self.ranges))
-    }
-
-    async fn put(&self, records: Vec<Record>, _within: Duration) -> Result<(), PutError> {
-        for record in records {
-            let key = record.explicit_hash_key;
-            let shard = self
-                .ranges
-                .iter()
-                .position(|(first, last)| (*first..=*last).contains(&key));
-            // The ranges cover all keys.
-            self.append(shard.unwrap_or_default(), record.data);
-        }
-        Ok(())
-    }
-}
-
-impl Stream for MemoryStream {
-    async fn shards(&self) -> Result<Vec<ShardId>, StoreError> {
-        Ok((0..self.shards.len()).map(Self::shard_id).collect())
-    }
-
-    async fn read(&self, shard: &ShardId, position: &Position) -> Result<Page, StoreError> {
-        let records = self.find(shard);
-        let from = match position {
-            Position::Oldest => 0,
-            Position::After(sequence) => records.partition_point(|record| record.sequence <= *sequence),
-            Position::Cursor(at) => at.parse().unwrap_or(0),
-        };
-        let to = records.len().min(from + Self::PAGE);
-        Ok(Page {
-            records: records[from..to].to_vec(),
-            next: Some(Position::Cursor(to.to_string())),
-            at_tip: to == records.len(),
-        })
     }
 }

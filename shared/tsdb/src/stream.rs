@@ -19,6 +19,8 @@ pub struct StreamRecord {
 pub enum Position {
     /// At the oldest record that the stream still holds.
     Oldest,
+    /// At the first record that arrived at a time or later, in milliseconds since the Unix epoch.
+    At(i64),
     /// After a record.
     After(SequenceNumber),
     /// Where a page ended, in the stream's own words.

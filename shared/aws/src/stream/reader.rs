@@ -20,13 +20,21 @@ const PAGE_RECORDS: i32 = 500;
 
 /// The consumer's end of the stream.
 ///
-/// A cursor is `<sequence number of the last record before it, or nothing>|<shard iterator>`: an iterator lives for five
-/// minutes, and one that has expired is opened again after that record.
+/// A cursor is `<start>|<shard iterator>`: an iterator lives for five minutes, and one that has expired is opened again at the
+/// start: the sequence number of the last record before it, `@` and a time in milliseconds, or nothing for the oldest record.
 #[derive(Debug)]
 pub struct KinesisStream {
     client: Client,
     stream_name: String,
     pace: Pace,
+}
+
+/// Where an iterator is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Oldest,
+    At(i64),
+    After(SequenceNumber),
 }
 
 impl KinesisStream {
@@ -46,25 +54,22 @@ impl KinesisStream {
         }
     }
 
-    /// A shard iterator that begins after a record, or at the oldest one. A record that the shard does not know (the
-    /// stream was made anew under its old name) stands for the beginning: all that there is, is new.
-    async fn open(
-        &self,
-        attempts: &Attempts<'_>,
-        shard: &ShardId,
-        after: Option<SequenceNumber>,
-    ) -> Result<String, StoreError> {
+    /// A shard iterator that begins at a start. A record that the shard does not know (the stream was made anew under its old
+    /// name) stands for the beginning: all that there is, is new.
+    async fn open(&self, attempts: &Attempts<'_>, shard: &ShardId, mut start: Start) -> Result<String, StoreError> {
         const OPERATION: &str = "GetShardIterator";
-        let mut after = after;
         loop {
             let call = self
                 .client
                 .get_shard_iterator()
                 .stream_name(&self.stream_name)
                 .shard_id(&shard.0);
-            let call = match after {
-                None => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-                Some(after) => call
+            let call = match start {
+                Start::Oldest => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
+                Start::At(time_ms) => call
+                    .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                    .timestamp(DateTime::from_millis(time_ms)),
+                Start::After(after) => call
                     .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
                     .starting_sequence_number(sequence_text(after)),
             };
@@ -84,9 +89,10 @@ impl KinesisStream {
                 error.as_service_error(),
                 Some(GetShardIteratorError::InvalidArgumentException(_))
             );
-            if !unknown || after.take().is_none() {
+            if !unknown || !matches!(start, Start::After(_)) {
                 return Err(store_error(OPERATION, error));
             }
+            start = Start::Oldest;
             tracing::warn!(shard = %shard, "the shard does not know the last stored record, it is read from its beginning");
         }
     }
@@ -105,15 +111,16 @@ impl Stream for KinesisStream {
     async fn read(&self, shard: &ShardId, position: &Position) -> Result<Page, StoreError> {
         const OPERATION: &str = "GetRecords";
         let mut attempts = self.pace.within(READ_LIMIT);
-        let (after, mut iterator) = match position {
-            Position::Oldest => (None, None),
-            Position::After(sequence) => (Some(*sequence), None),
+        let (start, mut iterator) = match position {
+            Position::Oldest => (Start::Oldest, None),
+            Position::At(time_ms) => (Start::At(*time_ms), None),
+            Position::After(sequence) => (Start::After(*sequence), None),
             Position::Cursor(cursor) => read_cursor(cursor)?,
         };
         loop {
             let at = match iterator.take() {
                 Some(at) => at,
-                None => self.open(&attempts, shard, after).await?,
+                None => self.open(&attempts, shard, start).await?,
             };
             let call = self.client.get_records().shard_iterator(&at).limit(PAGE_RECORDS).send();
             let answer = attempts
@@ -121,7 +128,7 @@ impl Stream for KinesisStream {
                 .await
                 .ok_or_else(|| unavailable(OPERATION, None))?;
             let error = match answer {
-                Ok(answer) => return page(answer, after),
+                Ok(answer) => return page(answer, start),
                 Err(error) => error,
             };
             let expired = matches!(
@@ -141,7 +148,7 @@ impl Stream for KinesisStream {
     }
 }
 
-fn page(answer: GetRecordsOutput, after: Option<SequenceNumber>) -> Result<Page, StoreError> {
+fn page(answer: GetRecordsOutput, start: Start) -> Result<Page, StoreError> {
     let mut records = Vec::with_capacity(answer.records.len());
     for record in answer.records {
         let sequence = SequenceNumber::parse(&record.sequence_number).ok_or_else(|| StoreError::Corrupt {
@@ -155,10 +162,12 @@ fn page(answer: GetRecordsOutput, after: Option<SequenceNumber>) -> Result<Page,
             data: record.data.into_inner(),
         });
     }
-    let last = records.last().map(|record| record.sequence).or(after);
+    let start = records.last().map_or(start, |record| Start::After(record.sequence));
     Ok(Page {
         records,
-        next: answer.next_shard_iterator.map(|iterator| write_cursor(last, &iterator)),
+        next: answer
+            .next_shard_iterator
+            .map(|iterator| write_cursor(start, &iterator)),
         at_tip: answer.millis_behind_latest == Some(0),
     })
 }
@@ -176,22 +185,26 @@ fn sequence_text(sequence: SequenceNumber) -> String {
     format!("{sequence:030}")
 }
 
-fn write_cursor(after: Option<SequenceNumber>, iterator: &str) -> Position {
-    let after = after.map(|sequence| sequence.to_string()).unwrap_or_default();
-    Position::Cursor(format!("{after}|{iterator}"))
+fn write_cursor(start: Start, iterator: &str) -> Position {
+    Position::Cursor(match start {
+        Start::Oldest => format!("|{iterator}"),
+        Start::At(time_ms) => format!("@{time_ms}|{iterator}"),
+        Start::After(sequence) => format!("{sequence}|{iterator}"),
+    })
 }
 
-fn read_cursor(cursor: &str) -> Result<(Option<SequenceNumber>, Option<String>), StoreError> {
+fn read_cursor(cursor: &str) -> Result<(Start, Option<String>), StoreError> {
     let corrupt = || StoreError::Corrupt {
         item: "cursor".into(),
         reason: "it was not written by this stream".into(),
     };
-    let (after, iterator) = cursor.split_once('|').ok_or_else(corrupt)?;
-    let after = match after {
-        "" => None,
-        text => Some(SequenceNumber::parse(text).ok_or_else(corrupt)?),
+    let (start, iterator) = cursor.split_once('|').ok_or_else(corrupt)?;
+    let start = match (start, start.strip_prefix('@')) {
+        ("", _) => Start::Oldest,
+        (_, Some(time_ms)) => Start::At(time_ms.parse().map_err(|_| corrupt())?),
+        (text, None) => Start::After(SequenceNumber::parse(text).ok_or_else(corrupt)?),
     };
-    Ok((after, Some(iterator.to_owned())))
+    Ok((start, Some(iterator.to_owned())))
 }
 
 #[cfg(test)]

@@ -46,17 +46,22 @@ fn never() -> bool {
 fn stream() -> MemoryStream {
     let stream = MemoryStream::new(layout().buckets, 2, NOW);
     for metric in 0..10 {
-        let metrics: Vec<_> = (0..20)
-            .map(|host| json!({"name": format!("m{metric}"), "value": host, "labels": {"host": format!("h{host}")}}))
-            .collect();
-        let body = json!({ "metrics": metrics }).to_string();
-        let times = RequestTimes {
-            now_ms: NOW,
-            within: Duration::from_secs(1),
-        };
-        block_on(accept(&stream, &intake(), body.as_bytes(), times)).unwrap();
+        push(&stream, metric);
     }
     stream
+}
+
+/// One request of twenty samples of a metric.
+fn push(stream: &MemoryStream, metric: usize) {
+    let metrics: Vec<_> = (0..20)
+        .map(|host| json!({"name": format!("m{metric}"), "value": host, "labels": {"host": format!("h{host}")}}))
+        .collect();
+    let body = json!({ "metrics": metrics }).to_string();
+    let times = RequestTimes {
+        now_ms: NOW,
+        within: Duration::from_secs(1),
+    };
+    block_on(accept(stream, &intake(), body.as_bytes(), times)).unwrap();
 }
 
 #[test]
@@ -72,7 +77,7 @@ fn what_waits_is_counted_until_it_is_stored() {
     assert!(before.complete);
 
     let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
-    let drained = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
+    let drained = block_on(drain(&stream, &mut consumer, None, &*store, never)).unwrap();
     assert_eq!(
         drained,
         Drained {
@@ -86,7 +91,7 @@ fn what_waits_is_counted_until_it_is_stored() {
     let after = block_on(queue_stats(&stream, &*store, never)).unwrap();
     assert_eq!((after.total_events, after.unconsumed_events), (200, 0));
     assert_eq!(after.events_by_partition, before.events_by_partition);
-    let again = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
+    let again = block_on(drain(&stream, &mut consumer, None, &*store, never)).unwrap();
     assert_eq!(again, Drained::default());
 }
 
@@ -97,9 +102,9 @@ fn a_drain_that_runs_out_of_time_says_what_remains() {
     let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
     let steps = AtomicUsize::new(0);
     let out_of_time = || steps.fetch_add(1, Ordering::Relaxed) >= 1;
-    let first = block_on(drain(&stream, &mut consumer, &*store, out_of_time)).unwrap();
+    let first = block_on(drain(&stream, &mut consumer, None, &*store, out_of_time)).unwrap();
     assert!(first.written > 0 && first.remaining > 0, "{first:?}");
-    let second = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
+    let second = block_on(drain(&stream, &mut consumer, None, &*store, never)).unwrap();
     assert_eq!(first.written + second.written, 200);
     assert_eq!(second.remaining, 0);
 }
@@ -110,7 +115,100 @@ fn a_poison_record_is_counted_as_an_error_and_passed() {
     stream.append(0, vec![0xff; 10]);
     let store = Arc::new(MemoryStore::default());
     let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
-    let drained = block_on(drain(&stream, &mut consumer, &*store, never)).unwrap();
+    let drained = block_on(drain(&stream, &mut consumer, None, &*store, never)).unwrap();
     assert_eq!((drained.written, drained.errors), (200, 1));
     assert_eq!(store.dead_letters().len(), 1);
+}
+
+#[test]
+fn a_replay_stores_again_what_is_behind_the_checkpoint_and_counts_nothing_twice() {
+    let stream = stream();
+    stream.set_now(NOW + 60_000);
+    push(&stream, 10);
+    let store = Arc::new(MemoryStore::default());
+    let consumer = || Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
+    block_on(drain(&stream, &mut consumer(), None, &*store, never)).unwrap();
+    let checkpoints = block_on(store.checkpoints()).unwrap();
+    let later = block_on(drain(&stream, &mut consumer(), Some(NOW + 60_000), &*store, never)).unwrap();
+    assert_eq!((later.fetched, later.written), (20, 20));
+    let all = block_on(drain(&stream, &mut consumer(), Some(NOW), &*store, never)).unwrap();
+    assert_eq!((all.fetched, all.written), (220, 220));
+    let nothing = block_on(drain(&stream, &mut consumer(), Some(NOW + 60_001), &*store, never)).unwrap();
+    assert_eq!(nothing, Drained::default());
+    assert_eq!(block_on(store.checkpoints()).unwrap(), checkpoints);
+    assert!(store.all_segments().iter().all(|segment| segment.late));
+}
+
+#[test]
+fn a_replay_from_a_time_that_is_not_stored_yet_leaves_no_gap_behind_the_checkpoint() {
+    let stream = stream();
+    stream.set_now(NOW + 60_000);
+    push(&stream, 10);
+    let store = Arc::new(MemoryStore::default());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
+    for shard in 0..2 {
+        let first = &stream.records(shard)[..1];
+        block_on(consumer.flush(&MemoryStream::shard_id(shard), first, &*store)).unwrap();
+    }
+    let mut operator = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
+    block_on(drain(&stream, &mut operator, Some(NOW + 60_000), &*store, never)).unwrap();
+    let stats = block_on(queue_stats(&stream, &*store, never)).unwrap();
+    assert_eq!((stats.total_events, stats.unconsumed_events), (220, 0));
+    let records: u64 = block_on(store.checkpoints())
+        .unwrap()
+        .iter()
+        .map(|(_, at)| at.records)
+        .sum();
+    assert_eq!(records as usize, stream.records(0).len() + stream.records(1).len());
+}
+
+#[test]
+fn after_a_reshard_the_samples_of_parents_children_and_forgotten_shards_are_counted_once() {
+    let stream = stream();
+    let store = Arc::new(MemoryStore::default());
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
+    // One parent is stored in part, the other not at all; the children have records and no checkpoints.
+    block_on(consumer.flush(&MemoryStream::shard_id(0), &stream.records(0)[..2], &*store)).unwrap();
+    let [left, _] = stream.split(0).unwrap();
+    assert_eq!(stream.merge(1, left), None, "they are no neighbours");
+    for metric in 20..30 {
+        push(&stream, metric);
+    }
+    let backlog = block_on(queue_stats(&stream, &*store, never)).unwrap();
+    assert_eq!((backlog.total_events, backlog.partitions), (400, 4));
+    let stored: u64 = block_on(store.checkpoints())
+        .unwrap()
+        .iter()
+        .map(|(_, at)| at.samples)
+        .sum();
+    assert_eq!(backlog.unconsumed_events, 400 - stored);
+    assert!(backlog.complete);
+    for shard in 0..stream.shard_count() {
+        block_on(consumer.flush(&MemoryStream::shard_id(shard), &stream.records(shard), &*store)).unwrap();
+    }
+    let partitions = block_on(queue_stats(&stream, &*store, never))
+        .unwrap()
+        .events_by_partition;
+    assert!(stream.forget(0) && !stream.forget(1));
+    let after = block_on(queue_stats(&stream, &*store, never)).unwrap();
+    assert_eq!(
+        (after.total_events, after.unconsumed_events, after.partitions),
+        (400, 0, 3)
+    );
+    let left: BTreeMap<_, _> = partitions
+        .into_iter()
+        .filter(|(shard, _)| *shard != MemoryStream::shard_id(0).0)
+        .collect();
+    assert_eq!(after.events_by_partition, left);
+}
+
+#[test]
+fn counting_stops_when_time_runs_out_and_says_so() {
+    let stream = stream();
+    let store = MemoryStore::default();
+    let stats = block_on(queue_stats(&stream, &store, || true)).unwrap();
+    assert_eq!(
+        (stats.unconsumed_events, stats.complete, stats.partitions),
+        (0, false, 2)
+    );
 }
