@@ -62,6 +62,13 @@ pub const MAX_SELECTED_SAMPLES: usize = 2_000_000;
 /// stored in several steps, since a few bytes of a constant series can stand for very many samples.
 pub const MAX_SAMPLES_PER_FLUSH: u64 = 1_000_000;
 
+/// The most steps of one query: the limit of Prometheus, and more than a screen has pixels.
+pub const MAX_STEPS_PER_QUERY: i64 = 11_000;
+
+/// The most results of one query, over all its pages: 1,000 series over a day in steps of a minute are 1.4 million. Each takes
+/// some 70 bytes until the first page is written.
+pub const MAX_RESULTS_PER_QUERY: usize = 2_000_000;
+
 /// The most series that one query may select.
 pub const MAX_SERIES_PER_QUERY: usize = 100_000;
 

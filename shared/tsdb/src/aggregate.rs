@@ -1,15 +1,19 @@
-//! The arithmetic of `avg max min sum count`, one piece of code for queries and for alert rules.
+//! The arithmetic of `avg max min sum count`, one piece of code for queries and for alert rules; [`fold`] adds steps of time
+//! and the functions of counters for queries.
 //!
 //! It is Prometheus' (`promql/engine.go`, `util/kahansum`): sums are compensated after Neumaier, an average goes over to an
 //! incremental mean where the sum would overflow, `min` and `max` take NaN only where there is nothing else, every other
 //! aggregation with a NaN in it is NaN. Staleness markers are no values and are skipped.
 
+use crate::rollup::Point;
 use crate::select::SelectedSeries;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use tidemark_model::{Labels, is_stale_marker};
+
+pub mod fold;
 
 /// What is computed from many values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,22 +101,40 @@ impl Accumulator {
         if is_stale_marker(value) {
             return;
         }
-        self.count += 1;
+        self.take(value, 1);
+    }
+
+    /// Takes the aggregates of at least one value.
+    pub fn push_point(&mut self, point: &Point) {
+        let value = match self.aggregation {
+            Aggregation::Sum | Aggregation::Avg => point.sum,
+            Aggregation::Min => point.min,
+            Aggregation::Max => point.max,
+            Aggregation::Count => 0.0,
+        };
+        self.take(value, point.count);
+    }
+
+    /// Takes the sum, the smallest or the largest of so many values.
+    fn take(&mut self, value: f64, values: u32) {
+        let before = self.count;
+        self.count += u64::from(values);
         match self.aggregation {
             Aggregation::Count => {}
             // The first value is taken as it is, so that one -0.0 alone stays -0.0.
-            _ if self.count == 1 => self.value = value,
+            _ if before == 0 => self.value = value,
             Aggregation::Sum => (self.value, self.compensation) = add(value, self.value, self.compensation),
-            Aggregation::Avg => self.push_mean(value),
+            Aggregation::Avg => self.push_mean(value, before),
             Aggregation::Min if self.value > value || self.value.is_nan() => self.value = value,
             Aggregation::Max if self.value < value || self.value.is_nan() => self.value = value,
             Aggregation::Min | Aggregation::Max => {}
         }
     }
 
-    fn push_mean(&mut self, value: f64) {
+    /// `value` is the sum of all values but the first `before`.
+    fn push_mean(&mut self, value: f64, before: u64) {
         // Counts below 2^53 are exact.
-        let count = self.count as f64;
+        let (count, before) = (self.count as f64, before as f64);
         if !self.incremental {
             let (sum, compensation) = add(value, self.value, self.compensation);
             if !sum.is_infinite() {
@@ -120,12 +142,12 @@ impl Accumulator {
                 return;
             }
             self.incremental = true;
-            self.value /= count - 1.0;
-            self.compensation /= count - 1.0;
+            self.value /= before;
+            self.compensation /= before;
         }
         // Each side is divided by the count before the addition, which cannot overflow then. An infinite mean stays as it is,
         // until NaN or the other infinity makes it NaN.
-        let share = (count - 1.0) / count;
+        let share = before / count;
         (self.value, self.compensation) = add(value / count, share * self.value, share * self.compensation);
     }
 

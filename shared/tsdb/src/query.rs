@@ -1,22 +1,35 @@
-//! The simple query API: one metric, a label filter, a time range, and either its samples or one aggregate per group.
+//! The simple query API: one metric, a label filter, a time range, and its samples or one value for each group and step.
 //!
 //! `parse` reads the query string, `run` selects and evaluates, and the answer is written straight to bytes, because a
-//! page may hold tens of thousands of samples that share a few label sets.
+//! page may hold tens of thousands of samples that share a few label sets. Nothing holds all samples of a query: those of a page
+//! are written as they are read, and values are aggregated as they are read.
 
-use crate::aggregate::{self, Aggregation};
+use crate::aggregate::Aggregation;
+use crate::aggregate::fold::{Fold, Function, Value};
 use crate::answer;
+use crate::evidence::Evidence;
 use crate::page;
-use crate::select::{Select, SelectError, SelectedSeries, Selector};
-use serde::Serialize;
+use crate::plan::{Range, Want};
+use crate::select::{Reader, SelectError, Selection, Selector};
+use crate::store::Store;
+use place::Place;
+use rows::{Answer, Row};
+use samples::Samples;
 use serde_json::value::RawValue;
-use std::collections::HashMap;
-use std::str::FromStr;
 use tidemark_model::value::JsonF64;
-use tidemark_model::{LabelFilter, SeriesId, Timestamp, limits, matcher};
+use tidemark_model::{Labels, Timestamp, limits};
 use tidemark_wire::{ApiError, ErrorId};
+use xxhash_rust::xxh3::xxh3_128;
 
-/// The range of a query that names no start: an hour.
-pub const DEFAULT_RANGE_MS: i64 = 3_600_000;
+mod parameters;
+mod place;
+mod rows;
+mod samples;
+
+pub use parameters::DEFAULT_RANGE_MS;
+
+/// The longest step: the longest range.
+const MAX_STEP_MS: i64 = limits::MAX_QUERY_RANGE_MS;
 
 /// A checked query.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,8 +40,10 @@ pub struct Query {
     pub start_ms: i64,
     /// The last millisecond of the range.
     pub end_ms: i64,
-    /// How to aggregate; `None` for the samples themselves.
-    pub aggregation: Option<Aggregation>,
+    /// The length of the steps that values are given for, in milliseconds. They begin at multiples of it since 1970.
+    pub step_ms: Option<i64>,
+    /// What to compute; `None` for the samples themselves, or with a step for the mean of each series.
+    pub function: Option<Function>,
     /// The labels to group by.
     pub group_by: Vec<String>,
     /// The most results in the answer; there may be fewer, since an answer's size is limited too.
@@ -37,184 +52,139 @@ pub struct Query {
     after: Option<Place>,
 }
 
-/// Where a page ended: a sample, or a number of groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
-    Sample { timestamp_ms: i64, labels: u64 },
-    Group { count: usize },
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answered {
+    /// JSON.
+    pub body: Vec<u8>,
+    /// What it was made from, when that tells for how long it stays right.
+    pub evidence: Option<Evidence>,
 }
 
 impl Query {
-    /// Reads the parameters of `GET /api/v1/query`. Unknown ones are ignored.
-    ///
-    /// # Errors
-    /// Naming the parameter and what is wrong with it.
-    pub fn parse(parameters: &HashMap<String, String>, now_ms: i64) -> Result<Self, ApiError> {
-        let text = |name: &str| {
-            parameters
-                .get(name)
-                .map(String::as_str)
-                .filter(|value| !value.is_empty())
-        };
-        let metric = text("metric_name").ok_or_else(|| answer::invalid("metric_name", "is required"))?;
-        let end_ms = time(text("end_time"), "end_time")?.unwrap_or(now_ms);
-        let start_ms = time(text("start_time"), "start_time")?.unwrap_or(end_ms.saturating_sub(DEFAULT_RANGE_MS));
-        check_range(start_ms, end_ms)?;
-        let aggregation = text("aggregation")
-            .map(|name| Aggregation::from_str(name).map_err(|e| answer::invalid("aggregation", e.to_string())))
-            .transpose()?;
-        let group_by = group_by(text("group_by"), aggregation)?;
-        Ok(Self {
-            selector: Selector {
-                metric: metric.to_owned(),
-                filter: filter(text("labels"))?,
-            },
-            start_ms,
-            end_ms,
-            aggregation,
-            group_by,
-            limit: page::limit(text("limit"), usize::MAX)?,
-            after: text("next_token").map(Place::from_token).transpose()?,
-        })
-    }
-
-    /// Selects, evaluates and writes the JSON answer. `oldest_ms` is the oldest time that is kept, `newest_ms` the newest
-    /// that a sample may have: a range beyond them is not looked for.
+    /// Selects, evaluates and writes the JSON answer. What is older than anything that is kept, or newer than a sample may be, is
+    /// not looked for.
     ///
     /// # Errors
     /// When a limit of the query is hit, or the store does not answer.
-    pub async fn run(&self, data: &impl Select, oldest_ms: i64, newest_ms: i64) -> Result<Vec<u8>, ApiError> {
-        // What has passed its retention is gone, whether or not the database has deleted it yet.
-        let start_ms = self.start_ms.max(oldest_ms);
-        let end_ms = self.end_ms.min(newest_ms);
-        let series = if start_ms > end_ms {
-            Vec::new()
-        } else {
-            data.select(&self.selector, start_ms, end_ms)
-                .await
-                .map_err(select_error)?
+    pub async fn run<S: Store>(&self, reader: &Reader<S>, now_ms: i64) -> Result<Answered, ApiError> {
+        let newest_ms = now_ms.saturating_add(limits::MAX_FUTURE_MS);
+        let mut range = Range {
+            // What has passed its retention is gone, whether or not the database has deleted it yet.
+            start_ms: self.start_ms.max(reader.oldest_ms(now_ms)),
+            end_ms: self.end_ms.min(newest_ms),
+            want: self.step_ms.map_or(Want::Finest, Want::Step),
+            counter: self.function.is_some_and(Function::is_of_counters),
+            now_ms,
         };
-        match self.aggregation {
-            Some(aggregation) => self.groups(&series, aggregation),
-            None => self.samples(&series),
+        let function = match (self.function, self.step_ms) {
+            (None, Some(_)) => Some(Function::Over(Aggregation::Avg)),
+            (function, _) => function,
+        };
+        if let (None, Some(Place::Sample { timestamp_ms, .. })) = (function, self.after) {
+            range.start_ms = range.start_ms.max(timestamp_ms);
         }
+        let selection = reader.open(&self.selector, &range).await.map_err(select_error)?;
+        let body = match function {
+            Some(function) => self.values(&selection, &range, function).await?,
+            None => self.samples(&selection).await?,
+        };
+        // As time passes, a range that reaches beyond what samples may have holds more than was looked for.
+        let evidence = selection.evidence().filter(|_| self.end_ms <= newest_ms);
+        Ok(Answered { body, evidence })
     }
 
-    fn groups(&self, series: &[SelectedSeries], aggregation: Aggregation) -> Result<Vec<u8>, ApiError> {
-        let skip = match self.after {
-            Some(Place::Group { count }) => count,
-            None => 0,
-            Some(Place::Sample { .. }) => return Err(page::wrong_token()),
-        };
-        let groups = aggregate::group(series, aggregation, &self.group_by);
+    /// A name that no other query has, and that this one always has.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let range = format!("{} {} {:?}", self.start_ms, self.end_ms, self.step_ms);
+        let function = self.function.map(Function::as_str);
+        let page = format!("{:?} {:?}", self.limit, self.after.map(Place::token));
+        let filter = self.selector.filter.to_string();
+        // As JSON, so that no two queries run together to one text.
+        let text = serde_json::json!([self.selector.metric, filter, range, function, self.group_by, page]);
+        format!("{:032x}", xxh3_128(text.to_string().as_bytes()))
+    }
+
+    async fn samples<S: Store>(&self, selection: &Selection<'_, S>) -> Result<Vec<u8>, ApiError> {
+        if let Some(Place::Group { .. }) = self.after {
+            return Err(page::wrong_token());
+        }
+        let answer = Answer::begin(&self.selector.metric, self.limit);
+        let mut samples = Samples::new(answer, selection.labels(), self.after)?;
+        selection.read(&mut samples).await.map_err(select_error)?;
+        samples.finish(selection.parts())
+    }
+
+    async fn values<S: Store>(
+        &self,
+        selection: &Selection<'_, S>,
+        range: &Range,
+        function: Function,
+    ) -> Result<Vec<u8>, ApiError> {
+        let group_by = self.function.map(|_| self.group_by.as_slice());
+        let range_ms = range.end_ms.saturating_sub(range.start_ms);
+        let mut fold = Fold::new(function, self.step_ms, range_ms, selection.labels(), group_by);
+        selection.read(&mut fold).await.map_err(select_error)?;
+        if fold.is_too_large() {
+            let most = limits::MAX_RESULTS_PER_QUERY;
+            let message = format!("the query has more than {most} results; ask for fewer series or longer steps");
+            return Err(ApiError::new(ErrorId::QueryTooLarge, message));
+        }
+        let groups = fold.finish();
         let mut answer = Answer::begin(&self.selector.metric, self.limit);
-        for (at, group) in groups.iter().enumerate().skip(skip) {
-            let fits = answer.push(&Row {
-                labels: &group.labels,
-                value: JsonF64(group.value),
-                count: group.count,
-                timestamp: None,
-            })?;
-            if !fits {
-                return answer.finish(Some(Place::Group { count: at }.token()));
-            }
-        }
-        answer.finish(None)
-    }
-
-    fn samples(&self, series: &[SelectedSeries]) -> Result<Vec<u8>, ApiError> {
-        let after = match self.after {
-            Some(Place::Group { .. }) => return Err(page::wrong_token()),
-            place => place,
-        };
-        // The label sets are written once and pasted into every sample of their series.
-        let mut labels = Vec::with_capacity(series.len());
-        let mut order = Vec::with_capacity(series.iter().map(|one| one.samples.len()).sum());
-        for (at, one) in series.iter().enumerate() {
-            let id = SeriesId::new(&self.selector.metric, one.labels.iter());
-            labels.push(serde_json::value::to_raw_value(&one.labels).map_err(unwritable)?);
-            order.extend(one.samples.iter().map(|sample| {
-                let place = Place::Sample {
-                    timestamp_ms: sample.timestamp_ms,
-                    labels: id.labels,
+        let mut last = self.after;
+        for (labels, values) in &groups[self.first_group(&groups)?..] {
+            let hash = place::hash_of(labels);
+            let labels: Box<RawValue> = serde_json::value::to_raw_value(labels).map_err(unwritable)?;
+            for value in values {
+                let place = Place::Group {
+                    labels: hash,
+                    start_ms: value.start_ms,
                 };
-                (place, at, sample.value)
-            }));
-        }
-        order.retain(|(place, ..)| after.is_none_or(|after| *place > after));
-        order.sort_unstable_by_key(|(place, at, _)| (*place, *at));
-        let mut answer = Answer::begin(&self.selector.metric, self.limit);
-        let mut last = after;
-        for (place, at, value) in order {
-            let Place::Sample { timestamp_ms, .. } = place else {
-                continue;
-            };
-            let row: Row<'_, RawValue> = Row {
-                labels: &labels[at],
-                value: JsonF64(value),
-                count: 1,
-                timestamp: Some(Timestamp(timestamp_ms)),
-            };
-            if !answer.push(&row)? {
-                return answer.finish(last.map(Place::token));
+                if self.is_before(place) {
+                    continue;
+                }
+                let fits = answer.push(&Row::<'_, RawValue> {
+                    labels: &labels,
+                    value: JsonF64(value.value),
+                    count: value.count,
+                    timestamp: self.step_ms.map(|_| Timestamp(value.start_ms)),
+                })?;
+                if !fits {
+                    return answer.finish(selection.parts(), last.map(Place::token));
+                }
+                last = Some(place);
             }
-            last = Some(place);
         }
-        answer.finish(None)
+        answer.finish(selection.parts(), None)
     }
-}
 
-fn time(text: Option<&str>, name: &str) -> Result<Option<i64>, ApiError> {
-    text.map(|text| {
-        Timestamp::parse(text)
-            .map(|time| time.0)
-            .map_err(|e| answer::invalid(name, e.to_string()))
-    })
-    .transpose()
-}
+    /// The group that the page before ended in.
+    fn first_group(&self, groups: &[(Labels, Vec<Value>)]) -> Result<usize, ApiError> {
+        match self.after {
+            None => Ok(0),
+            Some(Place::Sample { .. }) => Err(page::wrong_token()),
+            Some(Place::Group { labels: hash, .. }) => groups
+                .iter()
+                .position(|(labels, _)| place::hash_of(labels) == hash)
+                .ok_or_else(|| answer::invalid("next_token", "continues in a group that is gone; begin again")),
+        }
+    }
 
-fn check_range(start_ms: i64, end_ms: i64) -> Result<(), ApiError> {
-    if start_ms > end_ms {
-        return Err(answer::invalid("start_time", "must not be after end_time"));
+    /// Whether an earlier page has it.
+    fn is_before(&self, place: Place) -> bool {
+        match (self.after, place) {
+            (
+                Some(Place::Group { labels, start_ms }),
+                Place::Group {
+                    labels: of,
+                    start_ms: at,
+                },
+            ) => of == labels && at <= start_ms,
+            _ => false,
+        }
     }
-    if end_ms.saturating_sub(start_ms) > limits::MAX_QUERY_RANGE_MS {
-        let days = limits::MAX_QUERY_RANGE_MS / 86_400_000;
-        return Err(answer::invalid(
-            "start_time",
-            format!("must be at most {days} days before end_time"),
-        ));
-    }
-    Ok(())
-}
-
-fn filter(text: Option<&str>) -> Result<LabelFilter, ApiError> {
-    let Some(text) = text else {
-        return Ok(LabelFilter::default());
-    };
-    if matcher::selector::is_json(text) {
-        return serde_json::from_str(text).map_err(|e| {
-            answer::invalid(
-                "labels",
-                format!("must be a JSON object of label names and string values: {e}"),
-            )
-        });
-    }
-    text.parse()
-        .map_err(|e: matcher::FilterError| answer::invalid("labels", e.to_string()))
-}
-
-fn group_by(text: Option<&str>, aggregation: Option<Aggregation>) -> Result<Vec<String>, ApiError> {
-    let Some(text) = text else { return Ok(Vec::new()) };
-    if aggregation.is_none() {
-        return Err(answer::invalid("group_by", "needs an aggregation"));
-    }
-    let mut names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
-    if names.iter().any(String::is_empty) {
-        return Err(answer::invalid("group_by", "must be label names separated by commas"));
-    }
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
 }
 
 fn select_error(error: SelectError) -> ApiError {
@@ -226,87 +196,6 @@ fn select_error(error: SelectError) -> ApiError {
 
 fn unwritable(error: serde_json::Error) -> ApiError {
     answer::internal(&error)
-}
-
-/// One result. `count` is the number of samples that the value stands for.
-#[derive(Serialize)]
-struct Row<'a, L: ?Sized> {
-    labels: &'a L,
-    value: JsonF64,
-    count: u64,
-    timestamp: Option<Timestamp>,
-}
-
-/// The answer as it is written, within its limits.
-struct Answer {
-    bytes: Vec<u8>,
-    rows: usize,
-    limit: usize,
-}
-
-impl Answer {
-    fn begin(metric: &str, limit: Option<usize>) -> Self {
-        let mut bytes = b"{\"metric_name\":".to_vec();
-        bytes.extend_from_slice(serde_json::Value::from(metric).to_string().as_bytes());
-        bytes.extend_from_slice(b",\"results\":[");
-        Self {
-            bytes,
-            rows: 0,
-            limit: limit.unwrap_or(usize::MAX),
-        }
-    }
-
-    /// Adds a row; `false` when the page is full and the row was not added. The first row always fits.
-    fn push(&mut self, row: &impl Serialize) -> Result<bool, ApiError> {
-        if self.rows == self.limit {
-            return Ok(false);
-        }
-        let before = self.bytes.len();
-        if self.rows > 0 {
-            self.bytes.push(b',');
-        }
-        serde_json::to_writer(&mut self.bytes, row).map_err(unwritable)?;
-        if self.rows > 0 && self.bytes.len() > limits::MAX_RESPONSE_BYTES {
-            self.bytes.truncate(before);
-            return Ok(false);
-        }
-        self.rows += 1;
-        Ok(true)
-    }
-
-    fn finish(mut self, next_token: Option<String>) -> Result<Vec<u8>, ApiError> {
-        self.bytes.push(b']');
-        if let Some(token) = next_token {
-            self.bytes
-                .extend_from_slice(format!(",\"next_token\":\"{token}\"").as_bytes());
-        }
-        self.bytes.push(b'}');
-        Ok(self.bytes)
-    }
-}
-
-impl Place {
-    fn token(self) -> String {
-        page::token(&match self {
-            Self::Sample { timestamp_ms, labels } => format!("s {timestamp_ms} {labels}"),
-            Self::Group { count } => format!("g {count}"),
-        })
-    }
-
-    fn from_token(token: &str) -> Result<Self, ApiError> {
-        let text = page::open(token)?;
-        let parts: Vec<&str> = text.split(' ').collect();
-        let place = match parts.as_slice() {
-            ["s", timestamp, labels] => timestamp
-                .parse()
-                .ok()
-                .zip(labels.parse().ok())
-                .map(|(timestamp_ms, labels)| Self::Sample { timestamp_ms, labels }),
-            ["g", count] => count.parse().ok().map(|count| Self::Group { count }),
-            _ => None,
-        };
-        place.ok_or_else(page::wrong_token)
-    }
 }
 
 #[cfg(test)]
