@@ -98,7 +98,7 @@ impl DynamoAlertStore {
         };
         // One more than wanted tells whether there is a next page; another, because `low` itself may be `after`.
         let wanted = Wanted {
-            pk,
+            pk: s(pk),
             sort,
             filter,
             at_least: Some(limit + 2),
@@ -128,11 +128,7 @@ impl DynamoAlertStore {
     }
 
     async fn all<T>(&self, pk: String, read: impl Fn(&Item) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
-        let wanted = Wanted {
-            pk,
-            ..Wanted::default()
-        };
-        let found = self.database.query(&self.table, wanted).await?;
+        let found = self.database.query(&self.table, Wanted::all_of(s(pk))).await?;
         found.iter().map(read).collect()
     }
 

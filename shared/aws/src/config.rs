@@ -5,8 +5,21 @@ use aws_credential_types::Credentials;
 use ipnet::IpNet;
 use std::fmt;
 use std::str::FromStr;
-use tidemark_model::{Buckets, WindowLength};
-use tidemark_tsdb::Layout;
+use tidemark_model::{Buckets, DAY_MS, WindowLength};
+use tidemark_tsdb::{Layout, Retention};
+
+/// The memory of a function when nobody names it, in MB: the least that a function of Tidemark is given by itself.
+const DEFAULT_MEMORY_MB: usize = 256;
+
+/// The part of a function's memory that a reader may keep decoded data in. The rest is for the request: two million samples and
+/// an answer of 6 MB, and twice that while it is written.
+const CACHE_SHARE: usize = 3;
+
+/// The shortest time between the end of a window and its compaction, in seconds. The functions' clocks agree better than this.
+const LEAST_GRACE_SECONDS: i64 = 60;
+
+/// The longest that anything is kept, in days: as far as one query reaches.
+const LONGEST_RETENTION_DAYS: i64 = tidemark_model::limits::MAX_QUERY_RANGE_MS / DAY_MS - 1;
 
 /// A variable that a function cannot start with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,12 +49,18 @@ pub struct Storage {
     pub segments_table: String,
     /// `CATALOG_TABLE`.
     pub catalog_table: String,
+    /// `METRICS_TABLE`.
+    pub metrics_table: String,
+    /// `AGGREGATES_TABLE`.
+    pub aggregates_table: String,
     /// `BUCKETS`.
     pub buckets: Buckets,
     /// `WINDOW_SECONDS`.
     pub window: WindowLength,
-    /// `RAW_RETENTION_DAYS`, in milliseconds.
-    pub raw_retention_ms: i64,
+    /// `RAW_RETENTION_DAYS`, `MINUTE_RETENTION_DAYS` and `HOUR_RETENTION_DAYS`.
+    pub retention: Retention,
+    /// `COMPACTION_GRACE_SECONDS`, in milliseconds.
+    pub grace_ms: i64,
 }
 
 impl Storage {
@@ -51,6 +70,8 @@ impl Storage {
         Tables {
             segments: self.segments_table.clone(),
             catalog: self.catalog_table.clone(),
+            metrics: self.metrics_table.clone(),
+            aggregates: self.aggregates_table.clone(),
         }
     }
 
@@ -60,7 +81,8 @@ impl Storage {
         Layout {
             buckets: self.buckets,
             window: self.window,
-            retention_ms: self.raw_retention_ms,
+            retention: self.retention,
+            grace_ms: self.grace_ms,
         }
     }
 }
@@ -100,6 +122,8 @@ pub struct Query {
     pub storage: Storage,
     /// `CACHE_TABLE`.
     pub cache_table: String,
+    /// How much a reader may keep in memory, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
+    pub cache_bytes: usize,
 }
 
 /// The configuration of `admin`.
@@ -119,6 +143,17 @@ pub struct Admin {
     pub alerts_topic_arn: String,
     /// `DEAD_LETTER_QUEUE_URL`.
     pub dead_letter_queue_url: String,
+    /// How much a reader may keep in memory, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
+    pub cache_bytes: usize,
+}
+
+/// The configuration of `compact`.
+#[derive(Clone, Debug)]
+pub struct Compact {
+    /// Whose account and which endpoint.
+    pub account: Account,
+    /// Where samples are stored.
+    pub storage: Storage,
 }
 
 /// The configuration of `evaluate`.
@@ -132,6 +167,8 @@ pub struct Evaluate {
     pub alerts_table: String,
     /// `ALERTS_TOPIC_ARN`.
     pub alerts_topic_arn: String,
+    /// How much a reader may keep in memory, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
+    pub cache_bytes: usize,
 }
 
 /// The configuration of `notify`.
@@ -178,12 +215,17 @@ from_env! {
     Consume {
         account: account, stream_name: stream_name, storage: storage, dead_letter_queue_url: dead_letter_queue_url,
     }
-    Query { account: account, storage: storage, cache_table: cache_table }
+    Compact { account: account, storage: storage }
+    Query { account: account, storage: storage, cache_table: cache_table, cache_bytes: cache_bytes }
     Admin {
         account: account, stream_name: stream_name, storage: storage, alerts_table: alerts_table,
         cache_table: cache_table, alerts_topic_arn: alerts_topic_arn, dead_letter_queue_url: dead_letter_queue_url,
+        cache_bytes: cache_bytes,
     }
-    Evaluate { account: account, storage: storage, alerts_table: alerts_table, alerts_topic_arn: alerts_topic_arn }
+    Evaluate {
+        account: account, storage: storage, alerts_table: alerts_table, alerts_topic_arn: alerts_topic_arn,
+        cache_bytes: cache_bytes,
+    }
     Notify {
         account: account, alerts_table: alerts_table, notify_queue_url: notify_queue_url,
         notify_dead_letter_queue_url: notify_dead_letter_queue_url, webhook_allowed_cidrs: webhook_allowed_cidrs,
@@ -281,15 +323,64 @@ impl Raw<'_> {
     }
 
     fn storage(&self) -> Result<Storage, ConfigError> {
-        let seconds = self.number("WINDOW_SECONDS", 1, WindowLength::MAX_SECONDS)?;
         Ok(Storage {
             segments_table: self.name("SEGMENTS_TABLE")?,
             catalog_table: self.name("CATALOG_TABLE")?,
+            metrics_table: self.name("METRICS_TABLE")?,
+            aggregates_table: self.name("AGGREGATES_TABLE")?,
             buckets: self.buckets()?,
-            window: WindowLength::from_seconds(seconds)
-                .ok_or_else(|| refuse("WINDOW_SECONDS", "is no length of a window"))?,
-            raw_retention_ms: self.raw_retention_ms()?,
+            window: self.window()?,
+            retention: self.retention()?,
+            grace_ms: self.number("COMPACTION_GRACE_SECONDS", LEAST_GRACE_SECONDS, 86_400)? * 1_000,
         })
+    }
+
+    fn window(&self) -> Result<WindowLength, ConfigError> {
+        const VARIABLE: &str = "WINDOW_SECONDS";
+        let seconds = self.number(VARIABLE, 3_600, WindowLength::MAX_SECONDS)?;
+        WindowLength::from_seconds(seconds).ok_or_else(|| {
+            refuse(
+                VARIABLE,
+                format!("is `{seconds}`; a window must be whole hours that divide a day"),
+            )
+        })
+    }
+
+    fn retention(&self) -> Result<Retention, ConfigError> {
+        let raw_ms = self.raw_retention_ms()?;
+        let minute_ms = self.longer_retention_ms("MINUTE_RETENTION_DAYS", ("RAW_RETENTION_DAYS", raw_ms))?;
+        let hour_ms = self.longer_retention_ms("HOUR_RETENTION_DAYS", ("MINUTE_RETENTION_DAYS", minute_ms))?;
+        Ok(Retention {
+            raw_ms,
+            minute_ms,
+            hour_ms,
+        })
+    }
+
+    /// A coarser tier is what is left of a finer one, so that it must live at least as long.
+    fn longer_retention_ms(
+        &self,
+        variable: &'static str,
+        (finer, finer_ms): (&'static str, i64),
+    ) -> Result<i64, ConfigError> {
+        let days = self.number(variable, 1, LONGEST_RETENTION_DAYS)?;
+        if days * DAY_MS < finer_ms {
+            let finer_days = finer_ms / DAY_MS;
+            return Err(refuse(
+                variable,
+                format!("is `{days}`; it must be at least {finer}, which is {finer_days}"),
+            ));
+        }
+        Ok(days * DAY_MS)
+    }
+
+    fn cache_bytes(&self) -> Result<usize, ConfigError> {
+        const VARIABLE: &str = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
+        let megabytes = match self.optional(VARIABLE) {
+            Some(_) => self.number(VARIABLE, 1, 1_000_000)?,
+            None => DEFAULT_MEMORY_MB,
+        };
+        Ok(megabytes * 1_000_000 / CACHE_SHARE)
     }
 
     fn stream_name(&self) -> Result<String, ConfigError> {
@@ -302,8 +393,8 @@ impl Raw<'_> {
     }
 
     fn raw_retention_ms(&self) -> Result<i64, ConfigError> {
-        // A catalog period has 30 days; a longer raw retention would outlive the catalog's entries.
-        Ok(self.number("RAW_RETENTION_DAYS", 1_i64, 30)? * 86_400_000)
+        // Segments live as long: with every window of an hour there are 720 partitions of each bucket then.
+        Ok(self.number("RAW_RETENTION_DAYS", 1, 30)? * DAY_MS)
     }
 
     fn dead_letter_queue_url(&self) -> Result<String, ConfigError> {

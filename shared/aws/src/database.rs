@@ -1,14 +1,14 @@
 //! The DynamoDB calls that the stores are made of: whole batches, whole queries, counted.
 
 mod attributes;
+mod batch;
 mod consumed;
 
-pub(crate) use attributes::{Attributes, key, n, s};
+pub(crate) use attributes::{Attributes, b, key, n, s};
 pub use consumed::{Consumed, Units};
 
-use crate::error::{Partial, is_later, is_unavailable, store_error, unavailable};
-use crate::pace::{Attempts, Pace, calls};
-use attributes::item_bytes;
+use crate::error::{is_later, store_error, unavailable};
+use crate::pace::{Attempts, Pace};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
@@ -16,13 +16,11 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, PutRequest, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem,
-    WriteRequest,
+    AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, Select, TransactWriteItem,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
 use std::error::Error;
 use std::time::Duration;
@@ -31,31 +29,33 @@ use tidemark_tsdb::StoreError;
 /// An item, or the key of one.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// The most items of one `BatchWriteItem`.
-const BATCH_ITEMS: usize = 25;
-
-/// The most bytes of one `BatchWriteItem`. DynamoDB takes 16 MB; smaller calls run side by side and end within the time
-/// of one attempt.
-const BATCH_BYTES: usize = 4_000_000;
-
-/// The batches of one write that are under way at once.
-const BATCHES_AT_ONCE: usize = 8;
-
 /// How long one operation of a store may take, all attempts and pages together: half of the gateway's 30 s, so that the
 /// caller can still answer.
 const OPERATION_LIMIT: Duration = Duration::from_secs(15);
 
 /// Which items of one partition are wanted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// The partition.
-    pub(crate) pk: String,
+    pub(crate) pk: AttributeValue,
     /// A condition on the sort key `#sk`, and its values.
     pub(crate) sort: Option<(&'static str, Vec<(&'static str, AttributeValue)>)>,
     /// A filter over attributes by their names (with `#` before), the names, and its values.
     pub(crate) filter: Option<Filter>,
     /// Stop once so many items were found.
     pub(crate) at_least: Option<usize>,
+}
+
+impl Wanted {
+    /// All items of a partition.
+    pub(crate) fn all_of(pk: AttributeValue) -> Self {
+        Self {
+            pk,
+            sort: None,
+            filter: None,
+            at_least: None,
+        }
+    }
 }
 
 /// A filter expression.
@@ -85,62 +85,6 @@ impl Database {
         }
     }
 
-    /// Puts items, in any order; all are durable when this returns `Ok`. No two may have the same key.
-    pub(crate) async fn put_all(&self, table: &str, items: Vec<Item>) -> Result<(), StoreError> {
-        let attempts = self.pace.within(self.limit);
-        let batches = calls(items, BATCH_ITEMS, BATCH_BYTES, item_bytes);
-        stream::iter(batches)
-            .map(|batch| self.put_batch(table, batch, attempts.again()))
-            .buffer_unordered(BATCHES_AT_ONCE)
-            .try_collect::<()>()
-            .await
-    }
-
-    /// Puts the items of one call, and again those that were not processed.
-    async fn put_batch(&self, table: &str, items: Vec<Item>, mut attempts: Attempts<'_>) -> Result<(), StoreError> {
-        const OPERATION: &str = "BatchWriteItem";
-        let all = items.len();
-        let mut waiting = Vec::with_capacity(all);
-        for item in items {
-            let put = PutRequest::builder().set_item(Some(item)).build();
-            let put = put.map_err(|error| refused(OPERATION, error))?;
-            waiting.push(WriteRequest::builder().put_request(put).build());
-        }
-        loop {
-            let asked = waiting.len();
-            let call = self
-                .client
-                .batch_write_item()
-                .request_items(table, waiting.clone())
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send();
-            let problem = match attempts.run(Box::pin(call)).await {
-                None => return Err(unavailable(OPERATION, None)),
-                Some(Ok(done)) => {
-                    self.consumed.wrote(table, asked, done.consumed_capacity());
-                    let unprocessed = done.unprocessed_items.unwrap_or_default();
-                    waiting = unprocessed.into_values().flatten().collect();
-                    if waiting.is_empty() {
-                        return Ok(());
-                    }
-                    unavailable(
-                        OPERATION,
-                        Some(Box::new(Partial {
-                            failed: waiting.len(),
-                            all,
-                            first: "unprocessed".into(),
-                        })),
-                    )
-                }
-                Some(Err(error)) if is_unavailable(&error) => store_error(OPERATION, error),
-                Some(Err(error)) => return Err(store_error(OPERATION, error)),
-            };
-            if !attempts.pause().await {
-                return Err(problem);
-            }
-        }
-    }
-
     /// The wanted items of a partition in ascending order of their sort keys, read consistently, all pages.
     pub(crate) async fn query(&self, table: &str, wanted: Wanted) -> Result<Vec<Item>, StoreError> {
         let attempts = self.pace.within(self.limit);
@@ -153,7 +97,7 @@ impl Database {
                 .table_name(table)
                 .consistent_read(true)
                 .expression_attribute_names("#pk", crate::keys::PK)
-                .expression_attribute_values(":pk", AttributeValue::S(wanted.pk.clone()))
+                .expression_attribute_values(":pk", wanted.pk.clone())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
                 .set_exclusive_start_key(start.take());
             call = match &wanted.sort {

@@ -1,39 +1,42 @@
-//! [`Store`] on two DynamoDB tables: segments, and the catalog with references and checkpoints.
+//! [`Store`] on four DynamoDB tables: segments; the catalog with references, checkpoints and the progress of compaction; and the
+//! blocks of compacted data, raw ones in one table and aggregates in another.
 //!
 //! Reads are strongly consistent: a query that begins after a flush was acknowledged sees it, at twice the price of an
 //! eventually consistent read and without the case to explain. TTL deletes up to days late, so every read also leaves out
 //! what has expired by this store's clock.
 
-use crate::database::{Attributes, Consumed, Database, Item, Wanted, key, n, s};
+mod blocks;
+mod items;
+mod progress;
+
+use crate::database::{Attributes, Consumed, Database, Item, Wanted, b, key, n, s};
 use crate::error::{store_error, unavailable};
 use crate::keys::{CatalogKey, EXPIRES_AT, PK, SK, SegmentKey};
 use crate::pace::Pace;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure,
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use items::{NEXT, SEQUENCE};
+use std::collections::BTreeMap;
+use tidemark_model::{Bucket, Period, SeriesId, Window};
+use tidemark_tsdb::progress::{Progress, Step};
+use tidemark_tsdb::store::{
+    Advance, CatalogEntry, Checkpoint, Division, NewCatalogEntry, SegmentOrder, Store, StoreError, StoredSegment,
 };
-use std::collections::{BTreeMap, HashMap};
-use tidemark_model::{Bucket, Labels, Period, SeriesId, Window};
-use tidemark_tsdb::store::{Advance, CatalogEntry, Checkpoint, NewCatalogEntry, Store, StoreError, StoredSegment};
-use tidemark_tsdb::{SequenceNumber, ShardId};
-
-const DATA: &str = "data";
-const LABELS: &str = "labels";
-const NEXT: &str = "next";
-const SEQUENCE: &str = "sequence";
-const RECORDS: &str = "records";
-const SAMPLES: &str = "samples";
-const OLDEST: &str = "oldest_ms";
-const NEWEST: &str = "newest_ms";
+use tidemark_tsdb::tier::{BlockKey, StoredBlock};
+use tidemark_tsdb::{SequenceNumber, ShardId, Tier};
 
 /// The names of the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tables {
     /// Segments.
     pub segments: String,
-    /// Series, metric names, references, checkpoints.
+    /// Series, metric names, references, checkpoints, the progress of compaction.
     pub catalog: String,
+    /// Raw blocks.
+    pub metrics: String,
+    /// Blocks of aggregates.
+    pub aggregates: String,
 }
 
 /// The store on DynamoDB. Share one per process.
@@ -68,12 +71,8 @@ impl DynamoStore {
         &self.database.consumed
     }
 
-    /// The unexpired items of a partition.
-    async fn partition(&self, table: &str, pk: String) -> Result<Vec<Item>, StoreError> {
-        let wanted = Wanted {
-            pk,
-            ..Wanted::default()
-        };
+    /// The wanted items that have not expired.
+    async fn unexpired(&self, table: &str, wanted: Wanted) -> Result<Vec<Item>, StoreError> {
         let now_ms = (self.now_ms)();
         let mut items = self.database.query(table, wanted).await?;
         let mut problem = None;
@@ -88,28 +87,45 @@ impl DynamoStore {
     }
 }
 
+/// All items of a partition whose sort keys come after one.
+fn beyond(pk: String, after: Option<aws_sdk_dynamodb::types::AttributeValue>) -> Wanted {
+    Wanted {
+        sort: after.map(|after| ("#sk > :after", vec![(":after", after)])),
+        ..Wanted::all_of(s(pk))
+    }
+}
+
 impl Store for DynamoStore {
     async fn put_segments(&self, segments: Vec<StoredSegment>) -> Result<(), StoreError> {
         // One call may not name a key twice; of two writes of one key the later counts.
-        let mut items = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for segment in segments {
-            items.insert((segment.bucket, segment.window, segment.order), segment_item(segment));
+            let place = (segment.bucket, segment.window, segment.late, segment.order);
+            all.insert(place, items::segment(segment));
         }
         self.database
-            .put_all(&self.tables.segments, items.into_values().collect())
+            .put_all(&self.tables.segments, all.into_values().collect())
             .await
     }
 
-    async fn segments(&self, bucket: Bucket, window: Window) -> Result<Vec<StoredSegment>, StoreError> {
-        let pk = SegmentKey::partition(bucket, window);
-        let items = self.partition(&self.tables.segments, pk).await?;
-        items.into_iter().map(read_segment).collect()
+    async fn segments(
+        &self,
+        bucket: Bucket,
+        window: Window,
+        after: Option<SegmentOrder>,
+    ) -> Result<Vec<StoredSegment>, StoreError> {
+        // Late ones sort behind all others.
+        let after = after.map(|after| b(SegmentKey::sort_key(false, after)));
+        let wanted = beyond(SegmentKey::partition(bucket, window), after);
+        let found = self.unexpired(&self.tables.segments, wanted).await?;
+        found.into_iter().map(items::read_segment).collect()
     }
 
-    async fn catalog(&self, metric: &str, period: Period) -> Result<Vec<CatalogEntry>, StoreError> {
-        let pk = CatalogKey::series_partition(metric, period);
-        let items = self.partition(&self.tables.catalog, pk).await?;
-        items.iter().map(read_series).collect()
+    async fn catalog(&self, metric: &str, period: Period, after: Option<i64>) -> Result<Vec<CatalogEntry>, StoreError> {
+        let after = after.map(|after| s(CatalogKey::seen_after(after)));
+        let wanted = beyond(CatalogKey::series_partition(metric, period), after);
+        let found = self.unexpired(&self.tables.catalog, wanted).await?;
+        found.iter().map(items::read_series).collect()
     }
 
     async fn allocate_references(&self, bucket: Bucket, count: u32) -> Result<u32, StoreError> {
@@ -145,7 +161,7 @@ impl Store for DynamoStore {
     }
 
     async fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
-        let mut items: BTreeMap<(String, String), Item> = BTreeMap::new();
+        let mut all: BTreeMap<(String, String), Item> = BTreeMap::new();
         let mut names: BTreeMap<(Period, String), i64> = BTreeMap::new();
         for new in entries {
             let expires = names
@@ -158,28 +174,28 @@ impl Store for DynamoStore {
                 first_seen_ms: new.entry.first_seen_ms,
                 id: new.entry.id,
                 reference: new.entry.reference,
+                late: new.entry.late,
             };
-            items.insert(
+            all.insert(
                 (place.pk(), place.sk()),
-                series_item(&place, &new.entry.labels, new.expires_at_s),
+                items::series(&place, &new.entry.labels, new.expires_at_s),
             );
         }
         for ((period, metric), expires_at_s) in names {
             let place = CatalogKey::Name { period, metric };
             let mut item = key(place.pk(), place.sk());
             item.insert(EXPIRES_AT.to_owned(), n(expires_at_s));
-            items.insert((place.pk(), place.sk()), item);
+            all.insert((place.pk(), place.sk()), item);
         }
         self.database
-            .put_all(&self.tables.catalog, items.into_values().collect())
+            .put_all(&self.tables.catalog, all.into_values().collect())
             .await
     }
 
     async fn metric_names(&self, period: Period) -> Result<Vec<String>, StoreError> {
-        let items = self
-            .partition(&self.tables.catalog, CatalogKey::names_partition(period))
-            .await?;
-        items
+        let wanted = Wanted::all_of(s(CatalogKey::names_partition(period)));
+        let found = self.unexpired(&self.tables.catalog, wanted).await?;
+        found
             .iter()
             .map(|item| Attributes(item).text(SK).map(str::to_owned))
             .collect()
@@ -191,7 +207,7 @@ impl Store for DynamoStore {
             .database
             .get(&self.tables.catalog, key(place.pk(), place.sk()))
             .await?;
-        item.as_ref().map(read_checkpoint).transpose()
+        item.as_ref().map(items::read_checkpoint).transpose()
     }
 
     async fn advance_checkpoint(
@@ -206,7 +222,7 @@ impl Store for DynamoStore {
             .client
             .put_item()
             .table_name(&self.tables.catalog)
-            .set_item(Some(checkpoint_item(shard, to)))
+            .set_item(Some(items::checkpoint(shard, to)))
             .expression_attribute_names("#pk", PK)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
@@ -231,12 +247,10 @@ impl Store for DynamoStore {
         let stands = error
             .as_service_error()
             .and_then(|error| match error {
-                aws_sdk_dynamodb::operation::put_item::PutItemError::ConditionalCheckFailedException(failed) => {
-                    failed.item()
-                }
+                PutItemError::ConditionalCheckFailedException(failed) => failed.item(),
                 _ => None,
             })
-            .map(read_checkpoint)
+            .map(items::read_checkpoint)
             .transpose()?;
         match stands {
             None => Err(store_error(OPERATION, error)),
@@ -247,114 +261,53 @@ impl Store for DynamoStore {
     }
 
     async fn checkpoints(&self) -> Result<Vec<(ShardId, Checkpoint)>, StoreError> {
-        let items = self
-            .partition(&self.tables.catalog, CatalogKey::checkpoints_partition())
-            .await?;
-        items
+        let wanted = Wanted::all_of(s(CatalogKey::checkpoints_partition()));
+        let found = self.unexpired(&self.tables.catalog, wanted).await?;
+        found
             .iter()
-            .map(|item| Ok((ShardId(Attributes(item).text(SK)?.to_owned()), read_checkpoint(item)?)))
+            .map(|item| {
+                let shard = ShardId(Attributes(item).text(SK)?.to_owned());
+                Ok((shard, items::read_checkpoint(item)?))
+            })
             .collect()
     }
-}
 
-fn segment_item(segment: StoredSegment) -> Item {
-    let place = SegmentKey {
-        bucket: segment.bucket,
-        window: segment.window,
-        order: segment.order,
-    };
-    HashMap::from([
-        (PK.to_owned(), s(place.pk())),
-        (SK.to_owned(), AttributeValue::B(Blob::new(place.sk()))),
-        (DATA.to_owned(), AttributeValue::B(Blob::new(segment.data))),
-        (EXPIRES_AT.to_owned(), n(segment.expires_at_s)),
-    ])
-}
-
-fn read_segment(mut item: Item) -> Result<StoredSegment, StoreError> {
-    let attributes = Attributes(&item);
-    let key = SegmentKey::parse(attributes.text(PK)?, attributes.bytes(SK)?)
-        .map_err(|error| attributes.corrupt(error.to_string()))?;
-    let expires_at_s = attributes.number(EXPIRES_AT)?;
-    attributes.bytes(DATA)?;
-    let data = match item.remove(DATA) {
-        Some(AttributeValue::B(data)) => data.into_inner(),
-        _ => Vec::new(),
-    };
-    Ok(StoredSegment {
-        bucket: key.bucket,
-        window: key.window,
-        order: key.order,
-        data,
-        expires_at_s,
-    })
-}
-
-fn series_item(place: &CatalogKey, labels: &Labels, expires_at_s: i64) -> Item {
-    let labels = labels.iter().map(|(name, value)| (name.to_owned(), s(value))).collect();
-    let mut item = key(place.pk(), place.sk());
-    item.insert(LABELS.to_owned(), AttributeValue::M(labels));
-    item.insert(EXPIRES_AT.to_owned(), n(expires_at_s));
-    item
-}
-
-fn read_series(item: &Item) -> Result<CatalogEntry, StoreError> {
-    let attributes = Attributes(item);
-    let parsed = CatalogKey::parse(attributes.text(PK)?, attributes.text(SK)?);
-    let Ok(CatalogKey::Series {
-        metric,
-        first_seen_ms,
-        id,
-        reference,
-        ..
-    }) = parsed
-    else {
-        return Err(attributes.corrupt("this is no key of a series"));
-    };
-    let Some(AttributeValue::M(pairs)) = item.get(LABELS) else {
-        return Err(attributes.corrupt("`labels` is missing or no map"));
-    };
-    let mut labels = Vec::with_capacity(pairs.len());
-    for name in pairs.keys() {
-        labels.push((name.as_str(), Attributes(pairs).text(name)?));
+    async fn put_blocks(&self, blocks: Vec<StoredBlock>) -> Result<(), StoreError> {
+        self.write_blocks(blocks).await
     }
-    let labels = Labels::from_pairs(labels).map_err(|error| attributes.corrupt(error.to_string()))?;
-    if SeriesId::new(&metric, labels.iter()) != id {
-        return Err(attributes.corrupt("the labels are not those of the series id"));
-    }
-    Ok(CatalogEntry {
-        id,
-        reference,
-        labels,
-        first_seen_ms,
-    })
-}
 
-/// Checkpoints have no expiry: they are as many as there ever were shards, and hold the totals of the statistics.
-fn checkpoint_item(shard: &ShardId, at: &Checkpoint) -> Item {
-    let place = CatalogKey::Checkpoint { shard: shard.clone() };
-    let mut item = key(place.pk(), place.sk());
-    item.insert(SEQUENCE.to_owned(), s(at.sequence.to_string()));
-    item.insert(RECORDS.to_owned(), n(at.records));
-    item.insert(SAMPLES.to_owned(), n(at.samples));
-    if let Some((oldest, newest)) = at.time_range_ms {
-        item.insert(OLDEST.to_owned(), n(oldest));
-        item.insert(NEWEST.to_owned(), n(newest));
+    async fn blocks(&self, tier: Tier, id: SeriesId, from_ms: i64, to_ms: i64) -> Result<Vec<StoredBlock>, StoreError> {
+        self.read_blocks(tier, id, (from_ms, to_ms)).await
     }
-    item
-}
 
-fn read_checkpoint(item: &Item) -> Result<Checkpoint, StoreError> {
-    let attributes = Attributes(item);
-    let oldest: Option<i64> = attributes.optional_number(OLDEST)?;
-    let newest: Option<i64> = attributes.optional_number(NEWEST)?;
-    Ok(Checkpoint {
-        sequence: SequenceNumber::parse(attributes.text(SEQUENCE)?)
-            .ok_or_else(|| attributes.corrupt("`sequence` is no sequence number"))?,
-        records: attributes.number(RECORDS)?,
-        samples: attributes.number(SAMPLES)?,
-        time_range_ms: oldest.zip(newest),
-    })
+    async fn delete_blocks(&self, keys: Vec<BlockKey>) -> Result<(), StoreError> {
+        self.remove_blocks(keys).await
+    }
+
+    async fn progress(&self, bucket: Bucket) -> Result<Progress, StoreError> {
+        self.read_progress(bucket).await
+    }
+
+    async fn begin_pass(
+        &self,
+        bucket: Bucket,
+        epoch: u32,
+        leased_until_ms: i64,
+    ) -> Result<Option<Progress>, StoreError> {
+        self.take_epoch(bucket, epoch, leased_until_ms).await
+    }
+
+    async fn advance_progress(&self, bucket: Bucket, epoch: u32, step: Step) -> Result<bool, StoreError> {
+        self.take_step(bucket, epoch, step).await
+    }
+
+    async fn mark_dirty(&self, bucket: Bucket, windows: &[Window]) -> Result<(), StoreError> {
+        self.add_marks(bucket, windows).await
+    }
+
+    async fn pin_division(&self, division: Division) -> Result<Division, StoreError> {
+        self.pin(division).await
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What every [`Store`] must do, as one check that runs against a store of any kind: the one in memory in this crate's
 //! tests, the one on DynamoDB in the tests that have an emulator.
 
+mod blocks;
+mod progress;
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use tidemark_model::{Bucket, Labels, Period, SeriesId, Window};
@@ -37,11 +40,21 @@ pub async fn check(store: &impl Store, now_ms: i64) -> Result<(), Broken> {
         expires_at_s: now_ms / 1_000 + 86_400,
     };
     scene.segments().await?;
+    scene.late_segments().await?;
     scene.many_and_large_segments().await?;
     scene.catalog().await?;
+    scene.late_entries().await?;
     scene.many_series().await?;
     scene.references().await?;
-    scene.checkpoints().await
+    scene.checkpoints().await?;
+    scene.blocks().await?;
+    scene.blocks_are_deleted_by_their_keys().await?;
+    scene.many_and_large_blocks().await?;
+    scene.passes().await?;
+    scene.boundaries().await?;
+    scene.marks().await?;
+    scene.many_marks().await?;
+    scene.division().await
 }
 
 struct Scene<'a, S> {
@@ -112,6 +125,48 @@ impl<S: Store> Scene<'_, S> {
             "one key twice in a batch",
             &self.found(1, 0).await?,
             &vec![replaced, late],
+        )
+    }
+
+    async fn late_segments(&self) -> Result<(), Broken> {
+        let (bucket, window) = (Bucket(4), Window { start_ms: 0 });
+        let normal: Vec<StoredSegment> = [10, 20, 30]
+            .map(|number| self.segment(4, 0, number, vec![number as u8]))
+            .to_vec();
+        // One of them stands at the place of a normal one, and all come from earlier.
+        let late: Vec<StoredSegment> = [1, 20, 25]
+            .map(|number| StoredSegment {
+                late: true,
+                ..self.segment(4, 0, number, vec![100 + number as u8])
+            })
+            .to_vec();
+        self.store
+            .put_segments([&late[..2], &normal, &late[2..]].concat())
+            .await?;
+        let after = |order| self.store.segments(bucket, window, order);
+        same(
+            "normal segments, then late ones",
+            &after(None).await?,
+            &[&normal[..], &late].concat(),
+        )?;
+        same(
+            "those after one, and every late one",
+            &after(Some(normal[0].order)).await?,
+            &[&normal[1..], &late].concat(),
+        )?;
+        same(
+            "the late ones after the newest",
+            &after(Some(normal[2].order)).await?,
+            &late,
+        )?;
+        let between = SegmentOrder {
+            first_hash: 0,
+            ..normal[1].order
+        };
+        same(
+            "those after a place that nobody has",
+            &after(Some(between)).await?,
+            &[&normal[1..], &late].concat(),
         )
     }
 
@@ -200,6 +255,40 @@ impl<S: Store> Scene<'_, S> {
             &self.store.catalog("cpu", next, None).await?,
             &Vec::new(),
         )
+    }
+
+    async fn late_entries(&self) -> Result<(), Broken> {
+        let entry = |reference: u32, late| {
+            let mut new = self.new_entry("late", &[("n", &reference.to_string())], reference);
+            new.entry.late = late;
+            new
+        };
+        let entries = [
+            entry(10, false),
+            entry(20, false),
+            entry(30, false),
+            entry(5, true),
+            entry(40, true),
+        ];
+        self.store.add_to_catalog(entries.to_vec()).await?;
+        let seen = |reference: i64| self.now_ms + reference;
+        for (after, wanted) in [
+            (None, &[10, 20, 30, 5, 40][..]),
+            (Some(seen(9)), &[10, 20, 30, 5, 40]),
+            (Some(seen(10)), &[20, 30, 5, 40]),
+            (Some(seen(30)), &[5, 40]),
+            (Some(seen(1_000)), &[5, 40]),
+        ] {
+            let found = self.store.catalog("late", Period::of(self.now_ms), after).await?;
+            let wanted: Vec<&CatalogEntry> = wanted
+                .iter()
+                .flat_map(|reference| entries.iter().filter(move |new| new.entry.reference == *reference))
+                .map(|new| &new.entry)
+                .collect();
+            let what = format!("entries first seen after {after:?}, then every late one");
+            same(&what, &found.iter().collect(), &wanted)?;
+        }
+        Ok(())
     }
 
     async fn many_series(&self) -> Result<(), Broken> {

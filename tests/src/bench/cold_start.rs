@@ -93,6 +93,8 @@ fn environment() -> Vec<(&'static str, String)> {
         ("STREAM_NAME", text("bench")),
         ("SEGMENTS_TABLE", text("bench-segments")),
         ("CATALOG_TABLE", text("bench-catalog")),
+        ("METRICS_TABLE", text("bench-metrics")),
+        ("AGGREGATES_TABLE", text("bench-aggregates")),
         ("ALERTS_TABLE", text("bench-alerts")),
         ("CACHE_TABLE", text("bench-cache")),
         ("ALERTS_TOPIC_ARN", text("arn:aws:sns:us-east-1:123456789012:bench")),
@@ -102,6 +104,9 @@ fn environment() -> Vec<(&'static str, String)> {
         ("BUCKETS", BUCKETS.to_string()),
         ("WINDOW_SECONDS", WINDOW_SECONDS.to_string()),
         ("RAW_RETENTION_DAYS", (RETENTION_MS / 86_400_000).to_string()),
+        ("MINUTE_RETENTION_DAYS", text("30")),
+        ("HOUR_RETENTION_DAYS", text("365")),
+        ("COMPACTION_GRACE_SECONDS", text("3600")),
         ("LOG_LEVEL", text("info")),
     ]
 }

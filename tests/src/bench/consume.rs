@@ -7,13 +7,15 @@ use super::{BUCKETS, RETENTION_MS, WINDOW_SECONDS, cpu};
 use anyhow::{Context as _, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidemark_model::{Bucket, Buckets, Period, Window, WindowLength};
+use tidemark_model::{Bucket, Buckets, Period, SeriesId, Window, WindowLength};
+use tidemark_tsdb::progress::{Progress, Step};
 use tidemark_tsdb::sequence::{SequenceNumber, ShardId};
 use tidemark_tsdb::store::{
-    Advance, CatalogEntry, Checkpoint, NewCatalogEntry, SegmentOrder, Store, StoreError, StoredSegment,
+    Advance, CatalogEntry, Checkpoint, Division, NewCatalogEntry, SegmentOrder, Store, StoreError, StoredSegment,
 };
 use tidemark_tsdb::stream::{DeadLetter, DeadLetters};
-use tidemark_tsdb::{Consumer, Layout};
+use tidemark_tsdb::tier::{BlockKey, StoredBlock};
+use tidemark_tsdb::{Consumer, Layout, Retention, Tier};
 use tokio::runtime::Runtime;
 
 /// DynamoDB's write unit.
@@ -34,7 +36,12 @@ pub(crate) fn measure(
     let layout = Layout {
         buckets: Buckets::new(BUCKETS).context("the number of buckets")?,
         window: WindowLength::from_seconds(WINDOW_SECONDS).context("the length of a window")?,
-        retention_ms: RETENTION_MS,
+        retention: Retention {
+            raw_ms: RETENTION_MS,
+            minute_ms: RETENTION_MS,
+            hour_ms: RETENTION_MS,
+        },
+        grace_ms: 3_600_000,
     };
     let store = Arc::new(FreeStore::default());
     let mut consumer = Consumer::new(Arc::clone(&store), layout);
@@ -133,7 +140,7 @@ fn measure_segments(kept: &[StoredSegment], batches: &[Batch], report: &mut Repo
 /// has a byte for every two digits and one more.
 fn item_bytes(segment: &StoredSegment) -> usize {
     let pk = "pk".len() + format!("{}#{}", segment.bucket, segment.window).len();
-    let sk = "sk".len() + SegmentOrder::BYTES;
+    let sk = "sk".len() + 1 + SegmentOrder::BYTES;
     let data = "data".len() + segment.data.len();
     let expires_at = "expires_at".len() + segment.expires_at_s.to_string().len().div_ceil(2) + 1;
     pk + sk + data + expires_at
@@ -180,11 +187,16 @@ impl Store for FreeStore {
         Ok(())
     }
 
-    async fn segments(&self, _: Bucket, _: Window) -> Result<Vec<StoredSegment>, StoreError> {
+    async fn segments(
+        &self,
+        _: Bucket,
+        _: Window,
+        _: Option<SegmentOrder>,
+    ) -> Result<Vec<StoredSegment>, StoreError> {
         Ok(Vec::new())
     }
 
-    async fn catalog(&self, metric: &str, period: Period) -> Result<Vec<CatalogEntry>, StoreError> {
+    async fn catalog(&self, metric: &str, period: Period, _: Option<i64>) -> Result<Vec<CatalogEntry>, StoreError> {
         let prepared = self
             .state()
             .answers
@@ -231,6 +243,38 @@ impl Store for FreeStore {
 
     async fn checkpoints(&self) -> Result<Vec<(ShardId, Checkpoint)>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn put_blocks(&self, _: Vec<StoredBlock>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn blocks(&self, _: Tier, _: SeriesId, _: i64, _: i64) -> Result<Vec<StoredBlock>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn delete_blocks(&self, _: Vec<BlockKey>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn progress(&self, _: Bucket) -> Result<Progress, StoreError> {
+        Ok(Progress::default())
+    }
+
+    async fn begin_pass(&self, _: Bucket, _: u32, _: i64) -> Result<Option<Progress>, StoreError> {
+        Ok(None)
+    }
+
+    async fn advance_progress(&self, _: Bucket, _: u32, _: Step) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    async fn mark_dirty(&self, _: Bucket, _: &[Window]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn pin_division(&self, division: Division) -> Result<Division, StoreError> {
+        Ok(division)
     }
 }
 

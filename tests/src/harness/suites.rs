@@ -7,13 +7,16 @@ use tidemark_aws::config::Account;
 use tidemark_aws::store::Tables;
 use tidemark_aws::{Clients, DynamoAlertStore, DynamoStore};
 
-/// Makes a table as template.yaml does: on demand, `pk` a text, `sk` of the given type or none.
+/// The types of a table's keys, as DynamoDB names them: of `pk`, and of `sk` when it has one.
+pub type KeyTypes<'a> = (&'a str, Option<&'a str>);
+
+/// Makes a table as template.yaml does: on demand, with keys of these types.
 ///
 /// # Errors
 /// When it is not made.
-pub async fn create_table(aws: &Aws, name: &str, sort_key: Option<&str>) -> anyhow::Result<()> {
+pub async fn create_table(aws: &Aws, name: &str, (partition_key, sort_key): KeyTypes<'_>) -> anyhow::Result<()> {
     aws.ready(DYNAMODB, "ListTables").await?;
-    let mut attributes = vec![json!({"AttributeName": "pk", "AttributeType": "S"})];
+    let mut attributes = vec![json!({"AttributeName": "pk", "AttributeType": partition_key})];
     let mut keys = vec![json!({"AttributeName": "pk", "KeyType": "HASH"})];
     if let Some(kind) = sort_key {
         attributes.push(json!({"AttributeName": "sk", "AttributeType": kind}));
@@ -38,22 +41,45 @@ pub async fn delete_table(aws: &Aws, name: &str) -> anyhow::Result<Value> {
     aws.call(DYNAMODB, "DeleteTable", json!({"TableName": name})).await
 }
 
+/// A store on tables of its own, which [`delete_tables`] removes.
+///
+/// # Errors
+/// When a table is not made.
+pub async fn create_store(aws: &Aws, stem: &str) -> anyhow::Result<(DynamoStore, Tables)> {
+    let tables = Tables {
+        segments: unique(&format!("{stem}-segments")),
+        catalog: unique(&format!("{stem}-catalog")),
+        metrics: unique(&format!("{stem}-metrics")),
+        aggregates: unique(&format!("{stem}-aggregates")),
+    };
+    create_table(aws, &tables.segments, ("S", Some("B"))).await?;
+    create_table(aws, &tables.catalog, ("S", Some("S"))).await?;
+    create_table(aws, &tables.metrics, ("B", Some("B"))).await?;
+    create_table(aws, &tables.aggregates, ("B", Some("B"))).await?;
+    let clients = Clients::new(&Account::from_env()?);
+    let store = DynamoStore::new(clients.dynamodb(), tables.clone(), now_ms);
+    Ok((store, tables))
+}
+
+/// Removes the tables of a store.
+///
+/// # Errors
+/// When one is not removed.
+pub async fn delete_tables(aws: &Aws, tables: &Tables) -> anyhow::Result<()> {
+    for table in [&tables.segments, &tables.catalog, &tables.metrics, &tables.aggregates] {
+        delete_table(aws, table).await?;
+    }
+    Ok(())
+}
+
 /// Every promise of `Store`, on DynamoDB.
 ///
 /// # Errors
 /// With the first promise that is not kept.
 pub async fn store(aws: &Aws) -> anyhow::Result<()> {
-    let tables = Tables {
-        segments: unique("suite-segments"),
-        catalog: unique("suite-catalog"),
-    };
-    create_table(aws, &tables.segments, Some("B")).await?;
-    create_table(aws, &tables.catalog, Some("S")).await?;
-    let clients = Clients::new(&Account::from_env()?);
-    let store = DynamoStore::new(clients.dynamodb(), tables.clone(), now_ms);
+    let (store, tables) = create_store(aws, "suite").await?;
     let kept = tidemark_testkit::store_suite::check(&store, now_ms()).await;
-    delete_table(aws, &tables.segments).await?;
-    delete_table(aws, &tables.catalog).await?;
+    delete_tables(aws, &tables).await?;
     Ok(kept?)
 }
 
@@ -63,7 +89,7 @@ pub async fn store(aws: &Aws) -> anyhow::Result<()> {
 /// With the first promise that is not kept.
 pub async fn alert_store(aws: &Aws) -> anyhow::Result<()> {
     let table = unique("suite-alerts");
-    create_table(aws, &table, Some("S")).await?;
+    create_table(aws, &table, ("S", Some("S"))).await?;
     let clients = Clients::new(&Account::from_env()?);
     let store = DynamoAlertStore::new(clients.dynamodb(), &table);
     let kept = tidemark_rules::conformance::check(&store).await;

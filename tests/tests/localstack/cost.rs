@@ -5,17 +5,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::sync::Arc;
-use tidemark_aws::config::Account;
-use tidemark_aws::{Clients, DynamoStore, Tables};
-use tidemark_model::{Buckets, WindowLength};
+use tidemark_model::{Buckets, DAY_MS, WindowLength};
 use tidemark_testkit::mix::Mix;
 use tidemark_tests::harness::aws::Aws;
-use tidemark_tests::harness::suites::{create_table, delete_table};
-use tidemark_tests::harness::{now_ms, unique};
+use tidemark_tests::harness::now_ms;
+use tidemark_tests::harness::suites::{create_store, delete_tables};
 use tidemark_tsdb::ingest::{Intake, ShardMap, prepare};
 use tidemark_tsdb::memory::MemoryStore;
 use tidemark_tsdb::stream::StreamRecord;
-use tidemark_tsdb::{Consumer, Layout, SequenceNumber, ShardId};
+use tidemark_tsdb::{Consumer, Layout, Retention, SequenceNumber, ShardId};
 
 /// The bytes that DynamoDB charges an item by: its attributes' names and values.
 fn item_bytes(item: &Value) -> anyhow::Result<usize> {
@@ -37,25 +35,24 @@ fn item_bytes(item: &Value) -> anyhow::Result<usize> {
 #[tokio::test]
 async fn a_flush_costs_the_write_units_that_its_items_sizes_say() -> anyhow::Result<()> {
     let aws = Aws::from_env()?;
-    let tables = Tables {
-        segments: unique("cost-segments"),
-        catalog: unique("cost-catalog"),
-    };
-    create_table(&aws, &tables.segments, Some("B")).await?;
-    create_table(&aws, &tables.catalog, Some("S")).await?;
-    let clients = Clients::new(&Account::from_env()?);
-    let store = Arc::new(DynamoStore::new(clients.dynamodb(), tables.clone(), now_ms));
+    let (store, tables) = create_store(&aws, "cost").await?;
+    let store = Arc::new(store);
     let layout = Layout {
         buckets: Buckets::new(16).context("buckets")?,
         window: WindowLength::from_seconds(7_200).context("window")?,
-        retention_ms: 7 * 86_400_000,
+        retention: Retention {
+            raw_ms: 7 * DAY_MS,
+            minute_ms: 30 * DAY_MS,
+            hour_ms: 365 * DAY_MS,
+        },
+        grace_ms: 3_600_000,
     };
     let mut consumer = Consumer::new(Arc::clone(&store), layout);
     // 1,000 series, four scrapes: the workload of the bench.
     let now = now_ms();
     let intake = Intake {
         buckets: layout.buckets,
-        retention_ms: layout.retention_ms,
+        retention_ms: layout.retention.raw_ms,
     };
     let shards = ShardMap::new(layout.buckets, &[(0, u128::MAX)]);
     let mut records = Vec::new();
@@ -89,6 +86,5 @@ async fn a_flush_costs_the_write_units_that_its_items_sizes_say() -> anyhow::Res
     assert_eq!(counted.items_written, items.len() as u64);
     // An item per bucket and window; the two minutes may lie in two windows.
     assert!(items.len() <= 2 * 16, "{}", items.len());
-    delete_table(&aws, &tables.segments).await?;
-    delete_table(&aws, &tables.catalog).await.map(drop)
+    delete_tables(&aws, &tables).await
 }

@@ -37,12 +37,14 @@ impl Installation {
         let aws = Aws::from_env()?;
         let mut values = BTreeMap::new();
         let mut tables = Vec::new();
-        for (resource, sort_key) in template::tables()? {
+        for (resource, keys) in template::tables()? {
             let name = unique(&format!("tidemark-{resource}"));
-            create_table(&aws, &name, sort_key).await?;
+            create_table(&aws, &name, keys).await?;
             let variable = match resource {
                 "SegmentsTable" => "SEGMENTS_TABLE",
                 "CatalogTable" => "CATALOG_TABLE",
+                "MetricsTable" => "METRICS_TABLE",
+                "AggregatesTable" => "AGGREGATES_TABLE",
                 "AlertsTable" => "ALERTS_TABLE",
                 "CacheTable" => "CACHE_TABLE",
                 other => anyhow::bail!("no function knows the table {other}"),
@@ -59,7 +61,14 @@ impl Installation {
         values.insert("WEBHOOK_ALLOWED_CIDRS", "127.0.0.0/8".to_owned());
         values.insert("BUCKETS", template::default("Buckets")?.to_owned());
         values.insert("WINDOW_SECONDS", template::default("WindowSeconds")?.to_owned());
-        values.insert("RAW_RETENTION_DAYS", template::default("RawRetentionDays")?.to_owned());
+        for (variable, parameter) in [
+            ("RAW_RETENTION_DAYS", "RawRetentionDays"),
+            ("MINUTE_RETENTION_DAYS", "MinuteRetentionDays"),
+            ("HOUR_RETENTION_DAYS", "HourRetentionDays"),
+            ("COMPACTION_GRACE_SECONDS", "CompactionGraceSeconds"),
+        ] {
+            values.insert(variable, template::default(parameter)?.to_owned());
+        }
         let mut installation = Self {
             aws,
             values,
@@ -76,7 +85,7 @@ impl Installation {
         &self.values[name]
     }
 
-    /// The runtime API of `cargo lambda watch`, and the six programs as they were built, each with just the variables that
+    /// The runtime API of `cargo lambda watch`, and the programs as they were built, each with just the variables that
     /// template.yaml gives it. `watch` does not start them itself: it would compile each with other features than the whole.
     async fn start(&mut self) -> anyhow::Result<()> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use std::collections::BTreeMap;
+use tidemark_tests::harness::suites::KeyTypes;
 
 const TEMPLATE: &str = include_str!("../../../template.yaml");
 
@@ -32,23 +33,22 @@ fn of_type(kind: &str) -> Vec<&'static str> {
         .collect()
 }
 
-/// The tables: the name of each and the type of its sort key.
-pub(crate) fn tables() -> anyhow::Result<BTreeMap<&'static str, Option<&'static str>>> {
+/// The tables: the name of each and the types of its keys.
+pub(crate) fn tables() -> anyhow::Result<BTreeMap<&'static str, KeyTypes<'static>>> {
     let mut tables = BTreeMap::new();
     for name in of_type("AWS::DynamoDB::Table") {
         let text = resource(name)?;
         ensure!(text.contains("BillingMode: PAY_PER_REQUEST"), "{name} is not on demand");
-        ensure!(
-            text.contains("{AttributeName: pk, AttributeType: S}"),
-            "{name} has no pk"
-        );
+        let kind = |key: &str| {
+            ["S", "B", "N"]
+                .into_iter()
+                .find(|kind| text.contains(&format!("{{AttributeName: {key}, AttributeType: {kind}}}")))
+        };
         ensure!(text.contains("{AttributeName: pk, KeyType: HASH}"), "{name} has no pk");
+        let partition_key = kind("pk").with_context(|| format!("{name} has no pk"))?;
         let sort_key = text.contains("{AttributeName: sk, KeyType: RANGE}");
-        let kind = ["S", "B", "N"]
-            .into_iter()
-            .find(|kind| text.contains(&format!("{{AttributeName: sk, AttributeType: {kind}}}")));
-        ensure!(sort_key == kind.is_some(), "{name} has half a sort key");
-        tables.insert(name, kind);
+        ensure!(sort_key == kind("sk").is_some(), "{name} has half a sort key");
+        tables.insert(name, (partition_key, kind("sk")));
     }
     Ok(tables)
 }
@@ -83,11 +83,13 @@ pub(crate) fn default(parameter: &str) -> anyhow::Result<&'static str> {
 #[test]
 fn the_template_is_read_as_it_stands() {
     let tables = tables().unwrap();
-    assert_eq!(tables["SegmentsTable"], Some("B"));
-    assert_eq!(tables["CacheTable"], None);
+    assert_eq!(tables["SegmentsTable"], ("S", Some("B")));
+    assert_eq!(tables["MetricsTable"], ("B", Some("B")));
+    assert_eq!(tables["CacheTable"], ("S", None));
     assert_eq!(tables.len(), TEMPLATE.matches("AWS::DynamoDB::Table\n").count());
     let functions = functions().unwrap();
-    assert_eq!(functions.len(), 6);
+    assert_eq!(functions.len(), 7);
+    assert!(functions["compact"].contains(&"COMPACTION_GRACE_SECONDS"));
     assert_eq!(functions["ingest"], ["STREAM_NAME", "BUCKETS", "RAW_RETENTION_DAYS"]);
     assert!(functions["notify"].contains(&"NOTIFY_QUEUE_URL"));
     assert_eq!(default("Buckets").unwrap(), "16");

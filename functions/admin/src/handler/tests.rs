@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidemark_model::{Buckets, WindowLength};
 use tidemark_rules::MemoryAlertStore;
 use tidemark_rules::memory::MemoryTopic;
-use tidemark_tsdb::Layout;
+use tidemark_tsdb::{Layout, Retention};
 use tidemark_tsdb::ingest::{Intake, RequestTimes, accept};
 use tidemark_tsdb::memory::{MemoryStore, MemoryStream};
 
@@ -28,7 +28,12 @@ fn layout() -> Layout {
     Layout {
         buckets: Buckets::new(4).unwrap(),
         window: WindowLength::from_seconds(7_200).unwrap(),
-        retention_ms: 86_400_000,
+        retention: Retention {
+            raw_ms: 86_400_000,
+            minute_ms: 86_400_000,
+            hour_ms: 86_400_000,
+        },
+        grace_ms: 3_600_000,
     }
 }
 
@@ -76,7 +81,7 @@ fn push(admin: &MemoryAdmin, host: &str, value: f64) {
     let body = json!({"name": "cpu", "value": value, "labels": {"host": host}}).to_string();
     let intake = Intake {
         buckets: layout().buckets,
-        retention_ms: layout().retention_ms,
+        retention_ms: layout().retention.raw_ms,
     };
     let times = RequestTimes {
         now_ms: NOW,

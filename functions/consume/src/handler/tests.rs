@@ -4,7 +4,7 @@ use super::*;
 use std::sync::Arc;
 use tidemark_model::{Buckets, WindowLength};
 use tidemark_tsdb::memory::MemoryStore;
-use tidemark_tsdb::{Layout, StoreError};
+use tidemark_tsdb::{Layout, Retention, StoreError};
 
 /// A real event of an event source mapping, with two records that are no envelopes.
 const EVENT: &str = include_str!("kinesis_event.json");
@@ -13,7 +13,12 @@ fn consume<D: DeadLetters>(store: &Arc<MemoryStore>, dead_letters: D) -> Consume
     let layout = Layout {
         buckets: Buckets::new(4).unwrap(),
         window: WindowLength::from_seconds(7_200).unwrap(),
-        retention_ms: 86_400_000,
+        retention: Retention {
+            raw_ms: 86_400_000,
+            minute_ms: 86_400_000,
+            hour_ms: 86_400_000,
+        },
+        grace_ms: 3_600_000,
     };
     Consume::new(Consumer::new(Arc::clone(store), layout), dead_letters)
 }

@@ -1,6 +1,6 @@
 use super::*;
 
-const SOUND: [(&str, &str); 18] = [
+const SOUND: [(&str, &str); 24] = [
     ("AWS_REGION", "eu-central-1"),
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "very-secret"),
@@ -8,6 +8,8 @@ const SOUND: [(&str, &str); 18] = [
     ("STREAM_NAME", "tidemark-Stream-1A"),
     ("SEGMENTS_TABLE", "tidemark-SegmentsTable-1A"),
     ("CATALOG_TABLE", "tidemark-CatalogTable-1A"),
+    ("METRICS_TABLE", "tidemark-MetricsTable-1A"),
+    ("AGGREGATES_TABLE", "tidemark-AggregatesTable-1A"),
     ("ALERTS_TABLE", "tidemark-AlertsTable-1A"),
     ("CACHE_TABLE", "tidemark-CacheTable-1A"),
     ("ALERTS_TOPIC_ARN", "arn:aws:sns:eu-central-1:000000000000:alerts"),
@@ -20,6 +22,10 @@ const SOUND: [(&str, &str); 18] = [
     ("BUCKETS", "16"),
     ("WINDOW_SECONDS", "7200"),
     ("RAW_RETENTION_DAYS", "7"),
+    ("MINUTE_RETENTION_DAYS", "30"),
+    ("HOUR_RETENTION_DAYS", "365"),
+    ("COMPACTION_GRACE_SECONDS", "3600"),
+    ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1024"),
     ("WEBHOOK_ALLOWED_CIDRS", ""),
     ("LOG_LEVEL", "info"),
 ];
@@ -49,6 +55,7 @@ fn a_sound_environment_configures_every_function() {
     assert!(Consume::read(&variables).is_ok());
     assert!(Query::read(&variables).is_ok());
     assert!(Evaluate::read(&variables).is_ok());
+    assert!(Compact::read(&variables).is_ok());
     let notify = Notify::read(&variables).unwrap();
     assert!(notify.webhook_allowed_cidrs.is_empty());
     assert!(
@@ -57,7 +64,12 @@ fn a_sound_environment_configures_every_function() {
     let admin = Admin::read(&variables).unwrap();
     assert_eq!(admin.storage.buckets.count(), 16);
     assert_eq!(admin.storage.window.ms(), 7_200_000);
-    assert_eq!(admin.storage.raw_retention_ms, 604_800_000);
+    let layout = admin.storage.layout();
+    assert_eq!(layout.retention.raw_ms, 7 * DAY_MS);
+    assert_eq!(layout.retention.minute_ms, 30 * DAY_MS);
+    assert_eq!(layout.retention.hour_ms, 365 * DAY_MS);
+    assert_eq!(layout.grace_ms, 3_600_000);
+    assert_eq!(admin.cache_bytes, 341_333_333);
     assert_eq!(admin.account.endpoint_url, None);
 }
 
@@ -85,7 +97,42 @@ fn what_is_missing_or_wrong_is_named() {
         (
             "WINDOW_SECONDS",
             Some("2h"),
-            "is `2h`; it must be a whole number from 1 to 86400",
+            "is `2h`; it must be a whole number from 3600 to 86400",
+        ),
+        (
+            "WINDOW_SECONDS",
+            Some("18000"),
+            "is `18000`; a window must be whole hours that divide a day",
+        ),
+        (
+            "WINDOW_SECONDS",
+            Some("5400"),
+            "is `5400`; a window must be whole hours that divide a day",
+        ),
+        (
+            "MINUTE_RETENTION_DAYS",
+            Some("6"),
+            "is `6`; it must be at least RAW_RETENTION_DAYS, which is 7",
+        ),
+        (
+            "HOUR_RETENTION_DAYS",
+            Some("29"),
+            "is `29`; it must be at least MINUTE_RETENTION_DAYS, which is 30",
+        ),
+        (
+            "HOUR_RETENTION_DAYS",
+            Some("366"),
+            "is `366`; it must be a whole number from 1 to 365",
+        ),
+        (
+            "COMPACTION_GRACE_SECONDS",
+            Some("59"),
+            "is `59`; it must be a whole number from 60 to 86400",
+        ),
+        (
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+            Some("much"),
+            "is `much`; it must be a whole number from 1 to 1000000",
         ),
         (
             "RAW_RETENTION_DAYS",
@@ -123,6 +170,22 @@ fn a_function_asks_only_for_what_it_uses() {
     ]);
     assert!(Ingest::read(&variables).is_ok());
     assert!(Query::read(&variables).is_err());
+}
+
+#[test]
+fn tiers_may_live_equally_long() {
+    let changes = ["MINUTE_RETENTION_DAYS", "HOUR_RETENTION_DAYS"].map(|variable| (variable, Some("7")));
+    let variables = with(&changes);
+    assert_eq!(
+        Compact::read(&variables).unwrap().storage.retention.longest_ms(),
+        7 * DAY_MS
+    );
+}
+
+#[test]
+fn a_function_that_is_not_told_its_memory_takes_the_least_for_granted() {
+    let variables = with(&[("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", None)]);
+    assert_eq!(Query::read(&variables).unwrap().cache_bytes, 85_333_333);
 }
 
 #[test]

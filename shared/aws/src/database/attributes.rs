@@ -2,6 +2,7 @@
 
 use super::Item;
 use crate::keys::{EXPIRES_AT, PK, SK};
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use std::collections::HashMap;
 use tidemark_tsdb::StoreError;
@@ -77,6 +78,11 @@ impl<'a> Attributes<'a> {
 /// A string attribute.
 pub(crate) fn s(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
+}
+
+/// A binary attribute.
+pub(crate) fn b(bytes: impl Into<Vec<u8>>) -> AttributeValue {
+    AttributeValue::B(Blob::new(bytes))
 }
 
 /// A number attribute.

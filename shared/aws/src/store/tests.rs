@@ -1,10 +1,12 @@
+mod compaction;
+
 use super::*;
 use crate::testing::{Call, Reply, Script, Time};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tidemark_tsdb::store::SegmentOrder;
+use tidemark_model::Labels;
 
 const NOW_MS: i64 = 1_795_000_000_000;
 
@@ -12,6 +14,8 @@ fn store(script: &Script, pace: Pace) -> DynamoStore {
     let tables = Tables {
         segments: "segments".into(),
         catalog: "catalog".into(),
+        metrics: "metrics".into(),
+        aggregates: "aggregates".into(),
     };
     DynamoStore::with(script.clients().dynamodb(), tables, || NOW_MS, pace)
 }
@@ -24,12 +28,14 @@ fn segment(number: u64) -> StoredSegment {
     StoredSegment {
         bucket: Bucket(3),
         window: Window { start_ms: 7_200_000 },
+        late: false,
         order: SegmentOrder {
             arrival_ms: number,
             last: sequence(number),
             shard: 0,
             first_hash: number,
             part: 0,
+            last_part: 0,
         },
         data: vec![number as u8; 10],
         expires_at_s: NOW_MS / 1_000 + 60,
@@ -39,6 +45,7 @@ fn segment(number: u64) -> StoredSegment {
 fn checkpoint(number: u64) -> Checkpoint {
     Checkpoint {
         sequence: sequence(number),
+        arrival_ms: number,
         records: number,
         samples: number * 10,
         time_range_ms: Some((-5, 5)),
@@ -147,7 +154,10 @@ async fn a_database_that_hangs_ends_with_the_deadline() {
         matches!(error, StoreError::Unavailable { source: None, .. }),
         "{error:?}"
     );
-    let error = store.segments(Bucket(1), Window { start_ms: 0 }).await.unwrap_err();
+    let error = store
+        .segments(Bucket(1), Window { start_ms: 0 }, None)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, StoreError::Unavailable { operation: "Query", .. }),
         "{error:?}"
@@ -222,13 +232,37 @@ async fn segments_are_read_page_by_page_without_the_expired() {
         Reply::Json(json!({"Items": items[2..], "ConsumedCapacity": {"CapacityUnits": 1.0}})),
     ]);
     let store = store(&script, Time::new(0.5).pace());
-    let found = store.segments(Bucket(3), Window { start_ms: 7_200_000 }).await.unwrap();
+    let found = store
+        .segments(Bucket(3), Window { start_ms: 7_200_000 }, None)
+        .await
+        .unwrap();
     assert_eq!(found, [segment(1), segment(3)]);
     let calls = script.calls();
     assert_eq!(calls[0].body["ConsistentRead"], true);
     assert_eq!(calls[0].body["ExpressionAttributeValues"][":pk"]["S"], "3#7200000");
     assert_eq!(calls[2].body["ExclusiveStartKey"], last_key);
     assert!((store.consumed().of("segments").read - 3.0).abs() < 1e-9);
+}
+
+#[tokio::test]
+async fn a_reader_asks_only_for_what_it_does_not_know_and_for_what_came_late() {
+    let script = Script::answering(|_| Reply::Json(json!({"Items": []})));
+    let store = store(&script, Time::new(0.5).pace());
+    let known = segment(5).order;
+    let window = Window { start_ms: 7_200_000 };
+    store.segments(Bucket(3), window, Some(known)).await.unwrap();
+    store.catalog("cpu", Period(692), Some(NOW_MS)).await.unwrap();
+    let calls = script.calls();
+    let condition = "#pk = :pk AND #sk > :after";
+    for call in &calls {
+        assert_eq!(call.body["KeyConditionExpression"], condition);
+        assert_eq!(call.body["ConsistentRead"], true);
+    }
+    let sent = &calls[0].body["ExpressionAttributeValues"][":after"]["B"];
+    let wanted = aws_smithy_types::base64::encode(SegmentKey::sort_key(false, known));
+    assert_eq!(*sent, wanted);
+    let sent = &calls[1].body["ExpressionAttributeValues"][":after"]["S"];
+    assert_eq!(*sent, "1795000000001");
 }
 
 fn new_entry(metric: &str, value: &str, reference: u32) -> NewCatalogEntry {
@@ -241,6 +275,7 @@ fn new_entry(metric: &str, value: &str, reference: u32) -> NewCatalogEntry {
             reference,
             labels,
             first_seen_ms: NOW_MS,
+            late: false,
         },
         expires_at_s: NOW_MS / 1_000 + 10,
     }
@@ -262,7 +297,7 @@ async fn a_catalog_entry_is_written_with_its_name_once_and_read_back() {
     assert_eq!((names, series.len()), (1, 2));
     let script = Script::new([Reply::Json(json!({ "Items": series }))]);
     let mut found = store(&script, Time::new(0.5).pace())
-        .catalog("cpu", Period(692))
+        .catalog("cpu", Period(692), None)
         .await
         .unwrap();
     found.sort_by_key(|entry| entry.reference);
@@ -280,7 +315,7 @@ async fn labels_that_are_not_those_of_the_series_are_reported() {
     item["labels"]["M"]["host"]["S"] = "b".into();
     let script = Script::new([Reply::Json(json!({ "Items": [item] }))]);
     let error = store(&script, Time::new(0.5).pace())
-        .catalog("cpu", Period(692))
+        .catalog("cpu", Period(692), None)
         .await
         .unwrap_err();
     assert!(
@@ -309,6 +344,7 @@ async fn references_come_from_one_counter_until_it_is_full() {
 fn stored_checkpoint(number: u64) -> Value {
     json!({
         "pk": {"S": "checkpoints"}, "sk": {"S": "shardId-1"}, "sequence": {"S": number.to_string()},
+        "arrival_ms": {"N": number.to_string()},
         "records": {"N": number.to_string()}, "samples": {"N": (number * 10).to_string()},
         "oldest_ms": {"N": "-5"}, "newest_ms": {"N": "5"},
     })
