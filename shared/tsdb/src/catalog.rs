@@ -1,5 +1,6 @@
 //! Discovery: which metrics there are, and which labels their series have.
 
+use crate::bounded;
 use crate::store::{CatalogEntry, Store, StoreError};
 use std::collections::BTreeSet;
 use tidemark_model::Period;
@@ -10,8 +11,9 @@ use tidemark_model::Period;
 /// When the store does not answer.
 pub async fn metric_names(store: &impl Store, start_ms: i64, end_ms: i64) -> Result<Vec<String>, StoreError> {
     let mut names = BTreeSet::new();
-    for period in Period::covering(start_ms, end_ms) {
-        names.extend(store.metric_names(period).await?);
+    let reads = Period::covering(start_ms, end_ms).map(|period| store.metric_names(period));
+    for found in bounded::all(reads.collect()).await {
+        names.extend(found?);
     }
     Ok(names.into_iter().collect())
 }
@@ -56,8 +58,9 @@ async fn distinct(
     collect: impl Fn(&CatalogEntry, &mut BTreeSet<String>),
 ) -> Result<Vec<String>, StoreError> {
     let mut found = BTreeSet::new();
-    for period in Period::covering(start_ms, end_ms) {
-        for entry in store.catalog(metric, period, None).await? {
+    let reads = Period::covering(start_ms, end_ms).map(|period| store.catalog(metric, period, None));
+    for entries in bounded::all(reads.collect()).await {
+        for entry in entries? {
             collect(&entry, &mut found);
         }
     }

@@ -34,6 +34,8 @@ pub mod select;
 pub mod sequence;
 pub mod store;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 pub mod tier;
 
 pub use compact::{CompactError, CompactReport, Compactor};
