@@ -1,10 +1,11 @@
 //! Which call does what.
 
-use crate::{alerts, operations};
+use crate::replay::Kept;
+use crate::{alerts, operations, statistics};
 use tidemark_http::{Answer, Call, error, in_time, no_content};
 use tidemark_rules::{AlertStore, Publish};
 use tidemark_tsdb::stream::{DeadLetters, Stream};
-use tidemark_tsdb::{Consumer, Reader, Store};
+use tidemark_tsdb::{Compactor, Consumer, Reader, Store};
 use tidemark_wire::ApiError;
 use tokio::sync::Mutex;
 
@@ -13,6 +14,7 @@ pub(crate) struct Parts<A, P, S, K, D> {
     pub(crate) alerts: A,
     pub(crate) topic: P,
     pub(crate) reader: Reader<S>,
+    pub(crate) compactor: Compactor<S>,
     pub(crate) consumer: Consumer<S>,
     pub(crate) stream: K,
     pub(crate) dead_letters: D,
@@ -24,18 +26,20 @@ pub(crate) struct Admin<A, P, S, K, D> {
     pub(crate) alerts: A,
     pub(crate) topic: P,
     pub(crate) reader: Reader<S>,
+    pub(crate) compactor: Compactor<S>,
     pub(crate) consumer: Mutex<Consumer<S>>,
     pub(crate) stream: K,
     pub(crate) dead_letters: D,
     pub(crate) clock: fn() -> i64,
 }
 
-impl<A: AlertStore, P: Publish, S: Store, K: Stream, D: DeadLetters> Admin<A, P, S, K, D> {
+impl<A: AlertStore, P: Publish, S: Store, K: Stream + Kept, D: DeadLetters> Admin<A, P, S, K, D> {
     pub(crate) fn new(parts: Parts<A, P, S, K, D>) -> Self {
         Self {
             alerts: parts.alerts,
             topic: parts.topic,
             reader: parts.reader,
+            compactor: parts.compactor,
             consumer: Mutex::new(parts.consumer),
             stream: parts.stream,
             dead_letters: parts.dead_letters,
@@ -69,9 +73,10 @@ impl<A: AlertStore, P: Publish, S: Store, K: Stream, D: DeadLetters> Admin<A, P,
             ("GET", ["alerts", "instances", "active"]) => alerts::active_instances(self, call).await,
             ("POST", ["alerts", "instances", id, "resolve"]) => alerts::resolve_instance(self, id).await,
             ("POST", ["ops", "process-queue"]) => operations::process_queue(self, call).await,
+            ("POST", ["ops", "compact"]) => operations::compact(self, call).await,
             ("POST", ["ops", "evaluate-alerts"]) => operations::evaluate_alerts(self, call).await,
-            ("GET", ["stats", "queue"]) => operations::queue_stats(self, call).await,
-            ("GET", ["stats", "system"]) => operations::system_stats(self).await,
+            ("GET", ["stats", "queue"]) => statistics::queue(self, call).await,
+            ("GET", ["stats", "system"]) => statistics::system(self).await,
             (_, path) => Err(call.unknown(methods(path))),
         }
     }
@@ -85,7 +90,7 @@ fn methods(path: &[&str]) -> &'static [&'static str] {
         ["query"] | ["metrics", "names"] | ["metrics", _, "labels"] | ["metrics", _, "labels", _, "values"] => &["GET"],
         ["alerts", "rules"] => &["GET", "POST"],
         ["alerts", "rules", "test"] | ["alerts", "instances", _, "resolve"] => &["POST"],
-        ["ops", "process-queue" | "evaluate-alerts"] => &["POST"],
+        ["ops", "process-queue" | "compact" | "evaluate-alerts"] => &["POST"],
         ["alerts", "rules", _] => &["GET", "PUT", "PATCH", "DELETE"],
         ["health"] | ["alerts", "instances"] | ["alerts", "instances", "active"] | ["stats", "queue" | "system"] => {
             &["GET"]

@@ -3,6 +3,8 @@
 mod alerts;
 mod handler;
 mod operations;
+mod replay;
+mod statistics;
 
 use handler::{Admin, Parts};
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use tidemark_aws::{
     AlertTopic, Clients, DeadLetterQueue, DynamoAlertStore, DynamoStore, KinesisStream, clock, health, logging,
 };
 use tidemark_http::Call;
-use tidemark_tsdb::{Consumer, Reader};
+use tidemark_tsdb::{Compactor, Consumer, Origin, Reader};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_http::Error> {
@@ -28,16 +30,21 @@ async fn main() -> Result<(), lambda_http::Error> {
         database_tables: vec![
             config.storage.segments_table.clone(),
             config.storage.catalog_table.clone(),
+            config.storage.metrics_table.clone(),
+            config.storage.aggregates_table.clone(),
             config.alerts_table.clone(),
         ],
         cache_table: config.cache_table.clone(),
+        catalog_table: config.storage.catalog_table.clone(),
+        division: layout.division(),
         stream_name: config.stream_name.clone(),
     };
     let admin = Admin::new(Parts {
         alerts: DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table),
         topic: AlertTopic::new(clients.sns(), &config.alerts_topic_arn),
-        reader: Reader::new(Arc::clone(&store), layout),
-        consumer: Consumer::new(store, layout),
+        reader: Reader::new(Arc::clone(&store), layout, config.cache_bytes),
+        compactor: Compactor::new(Arc::clone(&store), layout, operations::LEASE_MS),
+        consumer: Consumer::new(store, layout, Origin::Operator, Arc::new(clock::now_ms)),
         stream: KinesisStream::new(clients.kinesis(), &config.stream_name),
         dead_letters: DeadLetterQueue::new(clients.sqs(), config.dead_letter_queue_url),
         clock: clock::now_ms,

@@ -85,6 +85,7 @@ impl<S: Store, D: DeadLetters> Consume<S, D> {
                 records = records.len(),
                 samples = report.samples,
                 segments = report.segments,
+                dirtied = report.dirtied,
                 undecodable = report.undecodable,
                 refused = report.refused,
                 "flushed"

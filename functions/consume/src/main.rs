@@ -8,7 +8,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use std::sync::Arc;
 use tidemark_aws::config::Consume as Config;
 use tidemark_aws::{Clients, DeadLetterQueue, DynamoStore, clock, logging};
-use tidemark_tsdb::Consumer;
+use tidemark_tsdb::{Consumer, Origin};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -21,7 +21,8 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         clock::now_ms,
     ));
     let dead_letters = DeadLetterQueue::new(clients.sqs(), config.dead_letter_queue_url);
-    let consume = Consume::new(Consumer::new(store, config.storage.layout()), dead_letters);
+    let consumer = Consumer::new(store, config.storage.layout(), Origin::Stream, Arc::new(clock::now_ms));
+    let consume = Consume::new(consumer, dead_letters);
     let consume = &consume;
     lambda_runtime::run(service_fn(|event: LambdaEvent<KinesisEvent>| async move {
         Ok::<_, lambda_runtime::Error>(consume.handle(event.payload).await?)

@@ -26,7 +26,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         config.storage.tables(),
         clock::now_ms,
     ));
-    let reader = Reader::new(store, config.storage.layout());
+    let reader = Reader::new(store, config.storage.layout(), config.cache_bytes);
     let alerts = DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table);
     let topic = AlertTopic::new(clients.sns(), &config.alerts_topic_arn);
     let (reader, alerts, topic) = (&reader, &alerts, &topic);

@@ -262,6 +262,12 @@ impl AlertStore for DynamoAlertStore {
             .await
     }
 
+    async fn count_instances(&self) -> Result<u64, StoreError> {
+        self.database
+            .count(&self.table, AlertKey::instances_partition(), None)
+            .await
+    }
+
     async fn count_active_instances(&self) -> Result<u64, StoreError> {
         let filter = items::state_filter(&InstanceFilter::active());
         self.database

@@ -75,7 +75,7 @@ impl Storage {
         }
     }
 
-    /// How storage is divided.
+    /// How storage is divided, and how long each part of it lives.
     #[must_use]
     pub fn layout(&self) -> Layout {
         Layout {

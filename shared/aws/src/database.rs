@@ -11,6 +11,7 @@ use crate::error::{is_later, store_error, unavailable};
 use crate::pace::{Attempts, Pace};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::get_item::builders::GetItemFluentBuilder;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -129,12 +130,32 @@ impl Database {
 
     /// One item, read consistently.
     pub(crate) async fn get(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
+        self.got(table, self.client.get_item().set_key(Some(key)).consistent_read(true))
+            .await
+    }
+
+    /// One item, as it was some time ago at the longest, at half the price.
+    pub(crate) async fn get_soon(&self, table: &str, key: Item) -> Result<Option<Item>, StoreError> {
+        self.got(table, self.client.get_item().set_key(Some(key))).await
+    }
+
+    /// Puts one item, whatever stands there.
+    pub(crate) async fn put(&self, table: &str, item: Item) -> Result<(), StoreError> {
         let call = self
             .client
-            .get_item()
+            .put_item()
             .table_name(table)
-            .set_key(Some(key))
-            .consistent_read(true)
+            .set_item(Some(item))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send();
+        let put = self.run(&self.attempts(), "PutItem", call).await?;
+        self.consumed.wrote(table, 1, put.consumed_capacity());
+        Ok(())
+    }
+
+    async fn got(&self, table: &str, call: GetItemFluentBuilder) -> Result<Option<Item>, StoreError> {
+        let call = call
+            .table_name(table)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send();
         let got = self.run(&self.attempts(), "GetItem", call).await?;

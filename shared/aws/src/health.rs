@@ -1,15 +1,22 @@
 //! Whether the parts that Tidemark stands on are there: asked for real, side by side, each within a time.
 
+use crate::database::{key, s};
 use crate::error::store_error;
+use crate::keys::{CatalogKey, PK};
+use crate::store::read_division;
 use aws_sdk_dynamodb::types::TableStatus;
 use aws_sdk_kinesis::types::StreamStatus;
 use futures::future::join_all;
 use std::time::Duration;
 use tidemark_tsdb::StoreError;
 use tidemark_tsdb::answer::chain;
+use tidemark_tsdb::store::Division;
 
 /// How long one part may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
+
+/// A key that no answer has: their keys are hexadecimal.
+const CACHE_PROBE: &str = "health";
 
 /// What to check.
 #[derive(Clone, Debug)]
@@ -18,6 +25,10 @@ pub struct Parts {
     pub database_tables: Vec<String>,
     /// The cache.
     pub cache_table: String,
+    /// The table that says how all others are divided.
+    pub catalog_table: String,
+    /// How this function divides them.
+    pub division: Division,
     /// The stream.
     pub stream_name: String,
 }
@@ -63,11 +74,13 @@ pub async fn check(dynamodb: &aws_sdk_dynamodb::Client, kinesis: &aws_sdk_kinesi
             .iter()
             .map(|name| within("database", table_status(dynamodb, name))),
     );
-    let cache = within("cache", table_status(dynamodb, &parts.cache_table));
-    let stream = within("stream", stream_status(kinesis, &parts.stream_name));
-    let (tables, cache, stream) = futures::join!(tables, cache, stream);
+    // Boxed: together they are large.
+    let division = Box::pin(within("database", division_status(dynamodb, parts)));
+    let cache = Box::pin(within("cache", cache_status(dynamodb, &parts.cache_table)));
+    let stream = Box::pin(within("stream", stream_status(kinesis, &parts.stream_name)));
+    let (tables, division, cache, stream) = futures::join!(tables, division, cache, stream);
     Health {
-        database: tables.into_iter().flatten().next(),
+        database: tables.into_iter().flatten().next().or(division),
         cache,
         stream,
     }
@@ -75,7 +88,7 @@ pub async fn check(dynamodb: &aws_sdk_dynamodb::Client, kinesis: &aws_sdk_kinesi
 
 /// `None` for a part that is in use, else why it is not.
 async fn within(part: &'static str, status: impl Future<Output = Result<Option<String>, StoreError>>) -> Option<Fault> {
-    let reason = match tokio::time::timeout(LIMIT, Box::pin(status)).await {
+    let reason = match tokio::time::timeout(LIMIT, status).await {
         Ok(Ok(None)) => return None,
         Ok(Ok(Some(status))) => format!("is {status}"),
         Ok(Err(error)) => {
@@ -99,6 +112,36 @@ async fn table_status(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<O
         Some(other) => Some(other.as_str().to_owned()),
         None => Some("of unknown status".to_owned()),
     })
+}
+
+/// Whether the tables hold data that this function would look for elsewhere. Nothing is said before anything is stored.
+async fn division_status(client: &aws_sdk_dynamodb::Client, parts: &Parts) -> Result<Option<String>, StoreError> {
+    let place = CatalogKey::Division;
+    let got = client
+        .get_item()
+        .table_name(&parts.catalog_table)
+        .set_key(Some(key(place.pk(), place.sk())))
+        .consistent_read(true)
+        .send()
+        .await;
+    let got = got.map_err(|error| store_error("GetItem", error))?;
+    let stored = got.item().map(read_division).transpose()?;
+    Ok(stored.filter(|stored| *stored != parts.division).map(|stored| {
+        let Division {
+            buckets,
+            window_seconds,
+        } = parts.division;
+        format!(
+            "divided otherwise: into {} buckets and windows of {} s, not into {buckets} and {window_seconds} s",
+            stored.buckets, stored.window_seconds
+        )
+    }))
+}
+
+/// Whether the cache gives an answer, here that it has none.
+async fn cache_status(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<Option<String>, StoreError> {
+    let got = client.get_item().table_name(name).key(PK, s(CACHE_PROBE)).send().await;
+    got.map(|_| None).map_err(|error| store_error("GetItem", error))
 }
 
 async fn stream_status(client: &aws_sdk_kinesis::Client, name: &str) -> Result<Option<String>, StoreError> {

@@ -10,6 +10,7 @@
 )]
 
 pub mod alerts;
+pub mod answers;
 pub mod clients;
 pub mod clock;
 pub mod config;
@@ -27,6 +28,7 @@ pub mod stream;
 mod testing;
 
 pub use alerts::DynamoAlertStore;
+pub use answers::DynamoAnswers;
 pub use clients::Clients;
 pub use config::ConfigError;
 pub use database::{Consumed, Units};

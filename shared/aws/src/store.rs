@@ -17,6 +17,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use items::{NEXT, SEQUENCE};
+pub(crate) use progress::read_division;
 use std::collections::BTreeMap;
 use tidemark_model::{Bucket, Period, SeriesId, Window};
 use tidemark_tsdb::progress::{Progress, Step};

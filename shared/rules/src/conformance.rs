@@ -282,6 +282,7 @@ async fn instances(store: &impl AlertStore) -> Result<(), Broken> {
     all.sort_by(|a, b| a.id.cmp(&b.id));
     same("all instances", &store.load_instances().await?, &all)?;
     same("active instances", &store.count_active_instances().await?, &2)?;
+    same("instances", &store.count_instances().await?, &(all.len() as u64))?;
     let of_rule = InstanceFilter {
         states: Vec::new(),
         rule_id: Some("conf-1".into()),

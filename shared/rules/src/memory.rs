@@ -107,6 +107,10 @@ impl AlertStore for MemoryAlertStore {
         Ok(self.tables().rules.len() as u64)
     }
 
+    async fn count_instances(&self) -> Result<u64, StoreError> {
+        Ok(self.tables().instances.len() as u64)
+    }
+
     async fn count_active_instances(&self) -> Result<u64, StoreError> {
         let tables = self.tables();
         let active = tables.instances.values().filter(|instance| instance.state.is_active());

@@ -202,6 +202,9 @@ pub trait AlertStore: Send + Sync {
     /// How many rules there are.
     fn count_rules(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
+    /// How many instances there are.
+    fn count_instances(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
     /// How many instances are pending or firing.
     fn count_active_instances(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

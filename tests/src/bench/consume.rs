@@ -15,7 +15,7 @@ use tidemark_tsdb::store::{
 };
 use tidemark_tsdb::stream::{DeadLetter, DeadLetters};
 use tidemark_tsdb::tier::{BlockKey, StoredBlock};
-use tidemark_tsdb::{Consumer, Layout, Retention, Tier};
+use tidemark_tsdb::{Consumer, Layout, Origin, Retention, Tier};
 use tokio::runtime::Runtime;
 
 /// DynamoDB's write unit.
@@ -44,7 +44,7 @@ pub(crate) fn measure(
         grace_ms: 3_600_000,
     };
     let store = Arc::new(FreeStore::default());
-    let mut consumer = Consumer::new(Arc::clone(&store), layout);
+    let mut consumer = Consumer::new(Arc::clone(&store), layout, Origin::Stream, Arc::new(|| 0));
 
     // Everything once, with the segments kept: their sizes, and the catalog for all that follows.
     store.state().keep = true;
@@ -76,7 +76,7 @@ fn measure_cold(runtime: &Runtime, layout: Layout, batch: &Batch, store: &Arc<Fr
     for _ in 0..15 {
         store.prepare_answers(COLD_CONSUMERS);
         let mut consumers: Vec<_> = (0..COLD_CONSUMERS)
-            .map(|_| Consumer::new(Arc::clone(store), layout))
+            .map(|_| Consumer::new(Arc::clone(store), layout, Origin::Stream, Arc::new(|| 0)))
             .collect();
         let (began, mut samples) = (cpu::used()?, 0);
         for consumer in &mut consumers {

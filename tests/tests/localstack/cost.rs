@@ -13,7 +13,7 @@ use tidemark_tests::harness::suites::{create_store, delete_tables};
 use tidemark_tsdb::ingest::{Intake, ShardMap, prepare};
 use tidemark_tsdb::memory::MemoryStore;
 use tidemark_tsdb::stream::StreamRecord;
-use tidemark_tsdb::{Consumer, Layout, Retention, SequenceNumber, ShardId};
+use tidemark_tsdb::{Consumer, Layout, Origin, Retention, SequenceNumber, ShardId};
 
 /// The bytes that DynamoDB charges an item by: its attributes' names and values.
 fn item_bytes(item: &Value) -> anyhow::Result<usize> {
@@ -47,7 +47,7 @@ async fn a_flush_costs_the_write_units_that_its_items_sizes_say() -> anyhow::Res
         },
         grace_ms: 3_600_000,
     };
-    let mut consumer = Consumer::new(Arc::clone(&store), layout);
+    let mut consumer = Consumer::new(Arc::clone(&store), layout, Origin::Stream, Arc::new(now_ms));
     // 1,000 series, four scrapes: the workload of the bench.
     let now = now_ms();
     let intake = Intake {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use tidemark_model::{Buckets, WindowLength};
 use tidemark_rules::MemoryAlertStore;
 use tidemark_rules::memory::MemoryTopic;
-use tidemark_tsdb::{Layout, Retention};
 use tidemark_tsdb::ingest::{Intake, RequestTimes, accept};
 use tidemark_tsdb::memory::{MemoryStore, MemoryStream};
+use tidemark_tsdb::{Layout, Origin, Retention};
 
 const NOW: i64 = 1_767_225_600_000;
 
@@ -19,6 +19,12 @@ struct Letters;
 impl DeadLetters for Letters {
     async fn send(&self, _: Vec<tidemark_tsdb::stream::DeadLetter>) -> Result<(), tidemark_tsdb::StoreError> {
         Ok(())
+    }
+}
+
+impl Kept for MemoryStream {
+    async fn keeps_ms(&self) -> Result<i64, tidemark_tsdb::StoreError> {
+        Ok(86_400_000)
     }
 }
 
@@ -42,8 +48,9 @@ fn admin() -> MemoryAdmin {
     Admin::new(Parts {
         alerts: MemoryAlertStore::default(),
         topic: MemoryTopic::default(),
-        reader: Reader::new(Arc::clone(&store), layout()),
-        consumer: Consumer::new(store, layout()),
+        reader: Reader::new(Arc::clone(&store), layout(), 1_000_000),
+        compactor: Compactor::new(Arc::clone(&store), layout(), 30_000),
+        consumer: Consumer::new(store, layout(), Origin::Operator, Arc::new(|| NOW)),
         stream: MemoryStream::new(layout().buckets, 2, NOW),
         dead_letters: Letters,
         clock: || NOW,
@@ -229,6 +236,88 @@ fn what_waits_is_stored_evaluated_told_and_resolved() {
 }
 
 #[test]
+fn the_queue_can_be_processed_again_from_a_time_that_the_stream_keeps() {
+    let admin = admin();
+    push(&admin, "web-01", 1.0);
+    let process = |body: Value| ask(&admin, "POST", "/ops/process-queue", &body);
+    let count = |(status, drained): (u16, Value)| {
+        assert_eq!(status, 200, "{drained}");
+        (
+            drained["fetched"].as_u64().unwrap(),
+            drained["written"].as_u64().unwrap(),
+        )
+    };
+    assert_eq!(count(process(json!({}))), (1, 1));
+    assert_eq!(count(process(json!({"from": null}))), (0, 0), "it is stored already");
+    let second = NOW / 1_000;
+    for from in [
+        json!(second),
+        json!(second - 86_400),
+        json!((second - 60).to_string()),
+        json!("2026-01-01T00:00:00Z"),
+        json!("2026-01-01T01:30:00+02:00"),
+    ] {
+        assert_eq!(count(process(json!({ "from": from }))), (1, 1), "{from}");
+    }
+    // It was counted once.
+    let (_, queue) = ask(&admin, "GET", "/stats/queue", &Value::Null);
+    assert_eq!(queue["total_events"], 1, "{queue}");
+    for (from, reason) in [
+        (json!(second + 1), "is in the future"),
+        (
+            json!(second - 86_401),
+            "is longer ago than the stream keeps records, which is 24 hours",
+        ),
+        (json!("yesterday"), "must be RFC 3339"),
+        (json!(NOW), "milliseconds"),
+        (json!(true), "is no time"),
+    ] {
+        let (status, refused) = process(json!({ "from": from }));
+        let error = &refused["error"];
+        assert_eq!((status, &error["field"]), (400, &json!("from")), "{refused}");
+        assert!(error["message"].as_str().unwrap().contains(reason), "{refused}");
+    }
+    let (status, refused) = process(json!({"form": 1}));
+    assert_eq!((status, &refused["error"]["field"]), (400, &json!("form")));
+    assert_eq!(process(json!([1])).0, 400);
+}
+
+#[test]
+fn what_is_due_is_compacted_by_hand_and_seen_in_the_statistics() {
+    let admin = admin();
+    let tiers = || ask(&admin, "GET", "/stats/system", &Value::Null).1;
+    let before = tiers();
+    assert_eq!(
+        before["tiers"][0],
+        json!({"tier": "raw", "retention_seconds": 86_400, "compacted_before": null})
+    );
+    let (status, report) = ask(&admin, "POST", "/ops/compact", &Value::Null);
+    assert_eq!(
+        (status, &report["buckets"], &report["failed"]),
+        (200, &json!(4), &json!(0))
+    );
+    assert_eq!(report["remaining"], json!(false));
+    let after = tiers();
+    // The window before the grace, and the day before that.
+    let through: Vec<&Value> = after["tiers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tier| &tier["compacted_before"])
+        .collect();
+    assert_eq!(
+        through,
+        [
+            "2025-12-31T22:00:00.000Z",
+            "2025-12-31T22:00:00.000Z",
+            "2025-12-31T00:00:00.000Z"
+        ]
+    );
+    assert_eq!(after["dirty_windows"], 0);
+    assert_eq!(ask(&admin, "POST", "/ops/compact", &Value::Null).1["buckets"], 0);
+}
+
+#[test]
 fn a_condition_can_be_tested() {
     let body = json!({"metric_name": "cpu", "condition": ">", "threshold": 90, "current_value": 92.5});
     let (status, answer) = ask(&admin(), "POST", "/alerts/rules/test", &body);
@@ -268,6 +357,7 @@ fn bad_parameters_unknown_paths_and_wrong_methods_are_told_apart() {
         (404, "not-found".into())
     );
     assert_eq!(status("GET", "/nothing"), (404, "not-found".into()));
+    assert_eq!(status("GET", "/ops/compact"), (405, "method-not-allowed".into()));
     assert_eq!(status("DELETE", "/stats/queue"), (405, "method-not-allowed".into()));
     assert_eq!(status("GET", "/ops/process-queue"), (405, "method-not-allowed".into()));
     // The gateway sends what matches none of its routes here, also what other functions would answer with another method.

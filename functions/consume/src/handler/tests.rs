@@ -4,7 +4,7 @@ use super::*;
 use std::sync::Arc;
 use tidemark_model::{Buckets, WindowLength};
 use tidemark_tsdb::memory::MemoryStore;
-use tidemark_tsdb::{Layout, Retention, StoreError};
+use tidemark_tsdb::{Layout, Origin, Retention, StoreError};
 
 /// A real event of an event source mapping, with two records that are no envelopes.
 const EVENT: &str = include_str!("kinesis_event.json");
@@ -20,7 +20,10 @@ fn consume<D: DeadLetters>(store: &Arc<MemoryStore>, dead_letters: D) -> Consume
         },
         grace_ms: 3_600_000,
     };
-    Consume::new(Consumer::new(Arc::clone(store), layout), dead_letters)
+    Consume::new(
+        Consumer::new(Arc::clone(store), layout, Origin::Stream, Arc::new(|| 0)),
+        dead_letters,
+    )
 }
 
 fn handle<D: DeadLetters>(consume: &Consume<MemoryStore, D>) -> Result<KinesisEventResponse, NotStored> {

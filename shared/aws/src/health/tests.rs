@@ -6,6 +6,11 @@ fn parts() -> Parts {
     Parts {
         database_tables: vec!["segments".into(), "catalog".into()],
         cache_table: "cache".into(),
+        catalog_table: "catalog".into(),
+        division: Division {
+            buckets: 16,
+            window_seconds: 7_200,
+        },
         stream_name: "stream".into(),
     }
 }
@@ -20,6 +25,14 @@ fn table(status: &str) -> Reply {
     Reply::Json(json!({"Table": {"TableStatus": status}}))
 }
 
+fn division(buckets: u16) -> Reply {
+    let place = CatalogKey::Division;
+    let buckets = json!({"N": buckets.to_string()});
+    Reply::Json(json!({"Item": {
+        "pk": {"S": place.pk()}, "sk": {"S": place.sk()}, "buckets": buckets, "window_seconds": {"N": "7200"},
+    }}))
+}
+
 fn stream(status: &str) -> Reply {
     Reply::Json(json!({"StreamDescriptionSummary": {
         "StreamName": "stream", "StreamARN": "arn", "StreamStatus": status, "RetentionPeriodHours": 24,
@@ -31,6 +44,8 @@ fn stream(status: &str) -> Reply {
 async fn parts_in_use_are_healthy() {
     let health = checked(|call| match call.operation.as_str() {
         "DescribeTable" => table("ACTIVE"),
+        "GetItem" if call.body["TableName"] == "catalog" => division(16),
+        "GetItem" => Reply::Json(json!({})),
         _ => stream("UPDATING"),
     })
     .await;
@@ -41,7 +56,7 @@ async fn parts_in_use_are_healthy() {
 async fn each_part_tells_its_own_fault() {
     let health = checked(|call| match call.body["TableName"].as_str() {
         Some("catalog") => Reply::error(400, "ResourceNotFoundException"),
-        Some("cache") => table("CREATING"),
+        Some("cache") => Reply::error(400, "AccessDeniedException"),
         Some(_) => table("ACTIVE"),
         None => Reply::error(503, "ServiceUnavailable"),
     })
@@ -54,9 +69,31 @@ async fn each_part_tells_its_own_fault() {
         faults,
         [
             ("database", "cannot be reached: it does not exist, or access is denied"),
-            ("cache", "is CREATING"),
+            ("cache", "cannot be reached: it does not exist, or access is denied"),
             ("stream", "does not answer"),
         ]
     );
     assert!(!health.is_healthy());
+}
+
+#[tokio::test]
+async fn a_table_that_is_being_made_or_divided_otherwise_is_not_healthy() {
+    let reason = async |status: &'static str, buckets: u16| {
+        let health = checked(
+            move |call| match (call.operation.as_str(), call.body["TableName"].as_str()) {
+                ("DescribeTable", _) => table(status),
+                ("GetItem", Some("catalog")) => division(buckets),
+                ("GetItem", _) => Reply::Json(json!({})),
+                _ => stream("ACTIVE"),
+            },
+        )
+        .await;
+        assert_eq!((&health.cache, &health.stream), (&None, &None));
+        health.database.unwrap().reason
+    };
+    assert_eq!(reason("CREATING", 16).await, "is CREATING");
+    assert_eq!(
+        reason("ACTIVE", 8).await,
+        "is divided otherwise: into 8 buckets and windows of 7200 s, not into 16 and 7200 s"
+    );
 }

@@ -254,7 +254,7 @@ fn parse(item: &Item) -> Result<Progress, StoreError> {
     Ok(progress)
 }
 
-fn read_division(item: &Item) -> Result<Division, StoreError> {
+pub(crate) fn read_division(item: &Item) -> Result<Division, StoreError> {
     let attributes = Attributes(item);
     Ok(Division {
         buckets: attributes.number(BUCKETS)?,

@@ -54,6 +54,26 @@ impl KinesisStream {
         }
     }
 
+    /// How long the stream keeps a record, in milliseconds.
+    ///
+    /// # Errors
+    /// When the stream does not answer.
+    pub async fn keeps_ms(&self) -> Result<i64, StoreError> {
+        const OPERATION: &str = "DescribeStreamSummary";
+        let call = self
+            .client
+            .describe_stream_summary()
+            .stream_name(&self.stream_name)
+            .send();
+        let answer = self.pace.within(READ_LIMIT).run(Box::pin(call)).await;
+        let answer = answer.ok_or_else(|| unavailable(OPERATION, None))?;
+        let described = answer.map_err(|error| store_error(OPERATION, error))?;
+        let summary = described.stream_description_summary();
+        let hours = summary.map(|summary| summary.retention_period_hours());
+        let hours = hours.ok_or_else(|| unavailable(OPERATION, Some("no stream in the answer".into())))?;
+        Ok(i64::from(hours) * 3_600_000)
+    }
+
     /// A shard iterator that begins at a start. A record that the shard does not know (the stream was made anew under its old
     /// name) stands for the beginning: all that there is, is new.
     async fn open(&self, attempts: &Attempts<'_>, shard: &ShardId, mut start: Start) -> Result<String, StoreError> {
