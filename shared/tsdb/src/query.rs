@@ -199,4 +199,6 @@ fn unwritable(error: serde_json::Error) -> ApiError {
 }
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod tests;

@@ -312,4 +312,121 @@ impl Visit for Fold {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn labels(host: &str) -> Labels {
+        Labels::from_pairs([("host", host)]).unwrap()
+    }
+
+    fn samples(values: &[(i64, f64)]) -> Vec<Sample> {
+        let sample = |(timestamp_ms, value): &(i64, f64)| Sample {
+            timestamp_ms: *timestamp_ms,
+            value: *value,
+        };
+        values.iter().map(sample).collect()
+    }
+
+    fn fold(function: &str, given: &[&[(i64, f64)]]) -> Vec<(i64, f64, u64)> {
+        let labels: Vec<Labels> = (0..given.len()).map(|at| labels(&at.to_string())).collect();
+        let mut fold = Fold::new(function.parse().unwrap(), Some(10), 100, labels.iter(), Some(&[]));
+        for (series, values) in given.iter().enumerate() {
+            fold.samples(series, &samples(values));
+        }
+        let mut groups = fold.finish();
+        assert!(groups.len() <= 1);
+        let values = groups.pop().map(|(_, values)| values).unwrap_or_default();
+        values
+            .iter()
+            .map(|value| (value.start_ms, value.value, value.count))
+            .collect()
+    }
+
+    #[test]
+    fn every_name_reads_back() {
+        for name in ["avg", "max", "min", "sum", "count", "last", "rate", "increase"] {
+            assert_eq!(name.parse::<Function>().unwrap().to_string(), name);
+        }
+        assert_eq!("median".parse::<Function>(), Err(UnknownFunction));
+    }
+
+    #[test]
+    fn times_before_1970_have_intervals_too() {
+        assert_eq!(
+            fold("sum", &[&[(-11, 1.0), (-10, 2.0), (-1, 3.0), (0, 4.0)]]),
+            [(-20, 1.0, 1), (-10, 5.0, 2), (0, 4.0, 1)]
+        );
+    }
+
+    #[test]
+    fn staleness_markers_are_no_samples_and_make_no_result() {
+        let stale = f64::from_bits(tidemark_model::STALE_NAN_BITS);
+        for function in ["avg", "count", "last", "increase"] {
+            assert_eq!(fold(function, &[&[(1, stale), (11, stale)]]), []);
+        }
+        assert_eq!(
+            fold("increase", &[&[(1, 5.0), (2, stale), (3, 7.0)]]),
+            [(0, 2.0, 2)],
+            "a marker between two samples is no reset"
+        );
+    }
+
+    #[test]
+    fn a_step_from_or_to_nan_or_an_infinity_counts_nothing() {
+        let values = [
+            (1, 1.0),
+            (2, f64::NAN),
+            (3, 4.0),
+            (4, f64::INFINITY),
+            (5, 6.0),
+            (6, 7.0),
+        ];
+        assert_eq!(fold("increase", &[&values]), [(0, 1.0, 6)]);
+    }
+
+    #[test]
+    fn series_are_computed_one_by_one_and_then_summed() {
+        let (one, other) = ([(1, 10.0), (2, 12.0), (15, 1.0)], [(3, 100.0), (14, 101.0)]);
+        assert_eq!(fold("increase", &[&one, &other]), [(0, 2.0, 3), (10, 2.0, 2)]);
+        assert_eq!(fold("last", &[&one, &other]), [(0, 112.0, 3), (10, 102.0, 2)]);
+        assert_eq!(fold("rate", &[&one, &other]), [(0, 200.0, 3), (10, 200.0, 2)]);
+    }
+
+    #[test]
+    fn a_mean_of_aggregates_near_the_largest_double_does_not_overflow() {
+        let mut fold = Fold::new(Function::Over(Aggregation::Avg), None, 1, [labels("a")].iter(), None);
+        let point = Point {
+            start_ms: 0,
+            count: 1,
+            sum: f64::MAX,
+            min: f64::MAX,
+            max: f64::MAX,
+            last: f64::MAX,
+            increase: 0.0,
+        };
+        fold.points(
+            0,
+            Points {
+                tier: crate::tier::Tier::Minute,
+                first: None,
+                points: &[point, point, point],
+            },
+        );
+        let groups = fold.finish();
+        let mean = groups[0].1[0];
+        assert!(mean.value.is_finite() && mean.value > 0.999 * f64::MAX && mean.count == 3);
+    }
+
+    #[test]
+    fn too_many_results_are_told_before_they_take_all_memory() {
+        let mut fold = Fold::new(Function::Over(Aggregation::Sum), Some(1), 1, [labels("a")].iter(), None);
+        let chunk: Vec<(i64, f64)> = (0..1_000).map(|at| (at, 1.0)).collect();
+        let chunk = samples(&chunk);
+        fold.samples(0, &chunk);
+        assert!(fold.reached(0));
+        fold.cells = limits::MAX_RESULTS_PER_QUERY + 1;
+        fold.samples(0, &samples(&[(2_000, 1.0)]));
+        assert!(!fold.reached(0) && fold.is_too_large());
+        assert_eq!(fold.finish()[0].1.len(), 1_000);
+    }
+}
