@@ -15,7 +15,8 @@
 //! has its parents' buckets), and is kept in its checkpoint. The checkpoint carries the arrival on, so that a run needs to
 //! know nothing of the records before it. So, however runs are cut, repeated and interrupted, and however stamps go back:
 //! *of the normal segments of a bucket and window, one that appears after another has a greater key, or holds only samples that
-//! could be read before.* A reader that knows the newest has to ask only for what comes after it.
+//! could be read before, or that lose against one of those.* A reader that knows the newest has to ask only for what comes after
+//! it.
 //!
 //! Two kinds of writers are not in that order: an operator's replay, which runs beside the consumer ([`Origin::Operator`]), and
 //! whoever writes into a closed window. Their segments are *late*, and readers ask for all of those each time. Late or not, a

@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tidemark_model::{Bucket, Period, SeriesId, Window};
 
+#[cfg(test)]
+pub(crate) mod faulty;
 mod stream;
 
 pub use stream::MemoryStream;
@@ -21,7 +23,7 @@ pub struct MemoryStore {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     /// By late or not, as in the database.
     segments: BTreeMap<(Bucket, Window), BTreeMap<(bool, SegmentOrder), StoredSegment>>,
@@ -40,6 +42,14 @@ impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
         // A test that panics while it holds the lock has failed already.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A store of its own with the same contents.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            state: Mutex::new(self.state().clone()),
+        }
     }
 
     /// What [`DeadLetters::send`] was given.

@@ -1,16 +1,18 @@
 use super::*;
 use crate::ingest::{Intake, Outcome, RequestTimes, accept};
 use crate::layout::Retention;
+use crate::memory::faulty::{Faulty, When};
 use crate::memory::{MemoryStore, MemoryStream};
-use crate::progress::{Progress, Step};
 use crate::select::{Reader, Select, Selector};
-use crate::store::{CatalogEntry, Division, NewCatalogEntry};
-use crate::tier::{BlockKey, StoredBlock, Tier};
+use crate::store::{CatalogEntry, NewCatalogEntry};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Buckets, LabelFilter, Period, Sample, SeriesId, WindowLength};
+
+mod closed;
+mod order;
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -292,105 +294,24 @@ fn a_series_whose_fingerprint_belongs_to_another_is_refused_loudly() {
     assert!(pipeline.store.dead_letters()[0].reason.contains("fingerprint"));
 }
 
-/// A store that writes some of a batch of catalog entries and then fails, so many times.
-struct Failing {
-    inner: MemoryStore,
-    failures: std::sync::atomic::AtomicUsize,
-}
-
-impl Store for Failing {
-    async fn put_segments(&self, segments: Vec<StoredSegment>) -> Result<(), StoreError> {
-        self.inner.put_segments(segments).await
-    }
-    async fn segments(
-        &self,
-        bucket: Bucket,
-        window: Window,
-        after: Option<SegmentOrder>,
-    ) -> Result<Vec<StoredSegment>, StoreError> {
-        self.inner.segments(bucket, window, after).await
-    }
-    async fn catalog(&self, metric: &str, period: Period, after: Option<i64>) -> Result<Vec<CatalogEntry>, StoreError> {
-        self.inner.catalog(metric, period, after).await
-    }
-    async fn allocate_references(&self, bucket: Bucket, count: u32) -> Result<u32, StoreError> {
-        self.inner.allocate_references(bucket, count).await
-    }
-    async fn add_to_catalog(&self, mut entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
-        use std::sync::atomic::Ordering;
-        let left = self.failures.load(Ordering::Relaxed);
-        if left == 0 {
-            return self.inner.add_to_catalog(entries).await;
-        }
-        self.failures.store(left - 1, Ordering::Relaxed);
-        entries.truncate(entries.len() / 2);
-        self.inner.add_to_catalog(entries).await?;
-        Err(StoreError::Unavailable {
-            operation: "BatchWriteItem",
-            source: None,
-        })
-    }
-    async fn metric_names(&self, period: Period) -> Result<Vec<String>, StoreError> {
-        self.inner.metric_names(period).await
-    }
-    async fn checkpoint(&self, shard: &ShardId) -> Result<Option<Checkpoint>, StoreError> {
-        self.inner.checkpoint(shard).await
-    }
-    async fn advance_checkpoint(
-        &self,
-        shard: &ShardId,
-        from: Option<SequenceNumber>,
-        to: &Checkpoint,
-    ) -> Result<Advance, StoreError> {
-        self.inner.advance_checkpoint(shard, from, to).await
-    }
-    async fn checkpoints(&self) -> Result<Vec<(ShardId, Checkpoint)>, StoreError> {
-        self.inner.checkpoints().await
-    }
-    async fn put_blocks(&self, blocks: Vec<StoredBlock>) -> Result<(), StoreError> {
-        self.inner.put_blocks(blocks).await
-    }
-    async fn blocks(&self, tier: Tier, id: SeriesId, from_ms: i64, to_ms: i64) -> Result<Vec<StoredBlock>, StoreError> {
-        self.inner.blocks(tier, id, from_ms, to_ms).await
-    }
-    async fn delete_blocks(&self, keys: Vec<BlockKey>) -> Result<(), StoreError> {
-        self.inner.delete_blocks(keys).await
-    }
-    async fn progress(&self, bucket: Bucket) -> Result<Progress, StoreError> {
-        self.inner.progress(bucket).await
-    }
-    async fn begin_pass(&self, bucket: Bucket, epoch: u32, until_ms: i64) -> Result<Option<Progress>, StoreError> {
-        self.inner.begin_pass(bucket, epoch, until_ms).await
-    }
-    async fn advance_progress(&self, bucket: Bucket, epoch: u32, step: Step) -> Result<bool, StoreError> {
-        self.inner.advance_progress(bucket, epoch, step).await
-    }
-    async fn mark_dirty(&self, bucket: Bucket, windows: &[Window]) -> Result<(), StoreError> {
-        self.inner.mark_dirty(bucket, windows).await
-    }
-    async fn pin_division(&self, division: Division) -> Result<Division, StoreError> {
-        self.inner.pin_division(division).await
-    }
-}
-
 #[test]
 fn a_catalog_that_was_written_in_part_is_not_written_a_second_time() {
     let pipeline = Pipeline::new(1);
     let hosts: Vec<String> = (0..100).map(|host| format!("host-{host}")).collect();
     let samples: Vec<_> = hosts.iter().map(|host| ("cpu", host.as_str(), 5, 1.0)).collect();
     pipeline.push(&samples);
-    let store = Arc::new(Failing {
-        inner: MemoryStore::default(),
-        failures: 3.into(),
-    });
+    let inner = Arc::new(MemoryStore::default());
+    let store = Arc::new(Faulty::sound(Arc::clone(&inner)));
     let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
     let records = pipeline.stream.records(0);
-    let mut flush = || block_on(consumer.flush(&MemoryStream::shard_id(0), &records, &store.inner));
-    for _ in 0..3 {
+    let mut flush = || block_on(consumer.flush(&MemoryStream::shard_id(0), &records, &*inner));
+    // The first time two writes come before: the division and the new shard's checkpoint.
+    for references_and_before in [3, 1, 1] {
+        store.fail(references_and_before, When::Midway);
         assert!(flush().is_err());
     }
     assert_eq!(flush().unwrap().samples, 100);
-    let entries = block_on(store.catalog("cpu", Period::of(NOW), None)).unwrap();
+    let entries = block_on(inner.catalog("cpu", Period::of(NOW), None)).unwrap();
     assert_eq!(entries.len(), 100);
 }
 
