@@ -16,8 +16,8 @@ pub fn width(value: u64) -> u32 {
 #[derive(Clone, Debug, Default)]
 pub struct BitWriter {
     bytes: Vec<u8>,
-    /// Fewer than 64 bits between two calls, so that 64 more fit.
-    pending: u128,
+    pending: u64,
+    /// Fewer than 64 between two calls.
     pending_bits: u32,
 }
 
@@ -26,11 +26,13 @@ impl BitWriter {
     #[inline]
     pub fn put(&mut self, value: u64, width: u32) {
         debug_assert!(width <= 64 && crate::bits::width(value) <= width);
-        self.pending |= u128::from(value) << self.pending_bits;
+        let before = self.pending_bits;
+        self.pending |= value << before;
         self.pending_bits += width;
         if self.pending_bits >= 64 {
-            self.bytes.extend_from_slice(&(self.pending as u64).to_le_bytes());
-            self.pending >>= 64;
+            self.bytes.extend_from_slice(&self.pending.to_le_bytes());
+            // The bits that did not fit: by 64 - before, which may be 64.
+            self.pending = (value >> 1) >> (63 - before);
             self.pending_bits -= 64;
         }
     }

@@ -103,13 +103,17 @@ impl Plan {
 fn put_rice(writer: &mut BitWriter, block: &[u64], low: u32) {
     for value in block {
         let quotient = value >> low;
-        if quotient < u64::from(ESCAPE) {
-            let quotient = quotient as u32;
-            writer.put(1 << quotient, quotient + 1);
-            writer.put(value & ((1 << low) - 1), low);
-        } else {
+        if quotient >= u64::from(ESCAPE) {
             writer.put(0, ESCAPE);
             writer.put(*value, 64);
+            continue;
+        }
+        let (unary, rest) = (quotient as u32 + 1, value & ((1 << low) - 1));
+        if unary + low <= 64 {
+            writer.put((1 << quotient) | (rest << quotient) << 1, unary + low);
+        } else {
+            writer.put(1 << quotient, unary);
+            writer.put(rest, low);
         }
     }
 }
@@ -127,10 +131,10 @@ fn choose(block: &[u64]) -> (u8, u64) {
     let count = block.len() as u64;
     let widest = width(all);
     let mut best = (widest as u8, u64::from(widest) * count);
-    // The best number of low bits is about the logarithm of the mean. The mean of the widths is close, and one value far out
-    // does not move it.
-    let mean = (widths + block.len() as u32 / 2) / block.len() as u32;
-    for low in mean.saturating_sub(2)..=mean.min(MAX_WIDTH) {
+    // The best number of low bits is about the logarithm of the mean. The mean of the widths less a half is close, and one
+    // value far out does not move it.
+    let low = (10 * widths).saturating_sub(6 * block.len() as u32) / (10 * block.len() as u32);
+    for low in low..=(low + 1).min(MAX_WIDTH) {
         let bits = block.iter().map(|value| {
             let quotient = value >> low;
             if quotient < u64::from(ESCAPE) {

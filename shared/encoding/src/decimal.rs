@@ -25,6 +25,11 @@ const ROUND: f64 = 6_755_399_441_055_744.0;
 #[must_use]
 #[inline]
 pub fn to_integer(value: f64, exponent: u8) -> Option<i64> {
+    if exponent == 0 {
+        let integer = value as i64;
+        let exact = integer.unsigned_abs() <= MAX_EXACT as u64 && (integer as f64).to_bits() == value.to_bits();
+        return exact.then_some(integer);
+    }
     let power = *POWERS.get(usize::from(exponent))?;
     let scaled = value * power;
     let rounded = if scaled.abs() < 2_251_799_813_685_248.0 {

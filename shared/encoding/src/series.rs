@@ -20,12 +20,20 @@ const HAS_FACTOR: u8 = 0b100;
 const HAS_CENTRE: u8 = 0b1000;
 const HAS_FLOOR: u8 = 0b1_0000;
 
-/// A centre is the median of about so many of the residuals: off by a sixth of their spread, which costs some hundredths of
-/// a bit.
-const MEDIAN_OF: usize = 63;
+/// A prediction is chosen by about so many of the residuals: more change the size by less than a percent.
+const LOOKED_AT: usize = 32;
 
 /// Encodes the integers of one series; nothing when there are none.
 pub fn encode(integers: &[i64], out: &mut Vec<u8>) {
+    encode_with(&[ORDER_STEP, ORDER_FIRST, ORDER_LINE], integers, out);
+}
+
+/// As [`encode`], for integers that are known not to follow each other, such as what an earlier prediction left: in less time.
+pub fn encode_level(integers: &[i64], out: &mut Vec<u8>) {
+    encode_with(&[ORDER_FIRST], integers, out);
+}
+
+fn encode_with(orders: &[u8], integers: &[i64], out: &mut Vec<u8>) {
     let Some((first, rest)) = integers.split_first() else {
         return;
     };
@@ -35,26 +43,36 @@ pub fn encode(integers: &[i64], out: &mut Vec<u8>) {
         return;
     }
     let (distances, factor) = distances(*first, rest);
-    let prediction = Prediction::choose(distances);
-    let mut head = prediction.order;
+    let (order, centre) = choose(orders, &distances);
+    let mut residuals = distances;
+    if order != ORDER_FIRST {
+        difference(&mut residuals);
+    }
+    if order == ORDER_LINE {
+        difference(&mut residuals);
+    }
+    residuals
+        .iter_mut()
+        .for_each(|residual| *residual = residual.wrapping_sub(centre));
+    let floor = floor(&residuals);
+    let mut head = order;
     head |= if factor > 1 { HAS_FACTOR } else { 0 };
-    head |= if prediction.centre != 0 { HAS_CENTRE } else { 0 };
-    head |= if prediction.floor.is_some() { HAS_FLOOR } else { 0 };
+    head |= if centre != 0 { HAS_CENTRE } else { 0 };
+    head |= if floor.is_some() { HAS_FLOOR } else { 0 };
     out.push(head);
     if factor > 1 {
         put_u64(out, factor);
     }
-    if prediction.centre != 0 {
-        put_i64(out, prediction.centre);
+    if centre != 0 {
+        put_i64(out, centre);
     }
-    if let Some(floor) = prediction.floor {
-        put_u64(out, floor);
-    }
-    let folded: Vec<u64> = prediction
-        .residuals
-        .iter()
-        .map(|residual| fold(residual.wrapping_sub(prediction.centre), prediction.floor))
-        .collect();
+    let folded: Vec<u64> = match floor {
+        None => residuals.iter().map(|residual| zigzag(*residual)).collect(),
+        Some(floor) => {
+            put_u64(out, floor);
+            residuals.iter().map(|residual| fold(*residual, floor)).collect()
+        }
+    };
     column::encode(&folded, out);
 }
 
@@ -107,61 +125,38 @@ fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-struct Prediction {
-    order: u8,
-    residuals: Vec<i64>,
-    centre: i64,
-    floor: Option<u64>,
-}
-
-impl Prediction {
-    /// The one that leaves the fewest bits.
-    fn choose(distances: Vec<i64>) -> Self {
-        let steps = differences(&distances);
-        let turns = differences(&steps);
-        let (mut order, mut residuals, mut centre) = (ORDER_STEP, steps, 0);
-        let mut least = u64::MAX;
-        for (candidate_order, candidate) in [
-            (ORDER_STEP, None),
-            (ORDER_FIRST, Some(distances)),
-            (ORDER_LINE, Some(turns)),
-        ] {
-            let candidate_residuals = candidate.as_ref().unwrap_or(&residuals);
-            let candidate_centre = median(candidate_residuals);
-            let bits = bits_of(candidate_residuals, candidate_centre);
-            if bits < least {
-                (least, order, centre) = (bits, candidate_order, candidate_centre);
-                residuals = candidate.unwrap_or(residuals);
+/// The order that leaves the fewest bits, and the centre of what it leaves.
+fn choose(orders: &[u8], distances: &[i64]) -> (u8, i64) {
+    let every = distances.len().div_ceil(LOOKED_AT);
+    let at = |at: usize, back: usize| at.checked_sub(back).map_or(0, |at| distances[at]);
+    let looked_at = (0..distances.len()).step_by(every);
+    let mut some = Vec::with_capacity(LOOKED_AT);
+    let mut best = (u64::MAX, ORDER_STEP, 0);
+    for order in orders {
+        some.clear();
+        some.extend(looked_at.clone().map(|index| {
+            let step = at(index, 0).wrapping_sub(at(index, 1));
+            match *order {
+                ORDER_FIRST => at(index, 0),
+                ORDER_STEP => step,
+                _ => step.wrapping_sub(at(index, 1).wrapping_sub(at(index, 2))),
             }
-        }
-        let plain = bits_of(&residuals, 0);
-        let centre = if plain <= least + 8 * len_u64(zigzag(centre)) as u64 {
-            0
-        } else {
-            centre
-        };
-        let floor = floor(&residuals, centre);
-        Self {
-            order,
-            residuals,
-            centre,
-            floor,
-        }
+        }));
+        let plain = bits_of(&some, 0);
+        let middle = some.len() / 2;
+        let centre = *some.select_nth_unstable(middle).1;
+        let centred = bits_of(&some, centre) + (8 * len_u64(zigzag(centre)) as u64).div_ceil(every as u64);
+        best = best.min((plain, *order, 0)).min((centred, *order, centre));
     }
+    (best.1, best.2)
 }
 
 /// Each minus the one before; the first minus 0.
-fn differences(integers: &[i64]) -> Vec<i64> {
+fn difference(integers: &mut [i64]) {
     let mut before = 0;
-    let difference = |integer: &i64| integer.wrapping_sub(std::mem::replace(&mut before, *integer));
-    integers.iter().map(difference).collect()
-}
-
-fn median(integers: &[i64]) -> i64 {
-    let every = (integers.len() / MEDIAN_OF).max(1);
-    let mut some: Vec<i64> = integers.iter().copied().step_by(every).collect();
-    let middle = some.len() / 2;
-    *some.select_nth_unstable(middle).1
+    for integer in integers {
+        *integer = integer.wrapping_sub(std::mem::replace(&mut before, *integer));
+    }
 }
 
 fn bits_of(residuals: &[i64], centre: i64) -> u64 {
@@ -171,25 +166,23 @@ fn bits_of(residuals: &[i64], centre: i64) -> u64 {
     bits.map(u64::from).sum()
 }
 
-/// How far below the centre the lowest residual is, when there are so many more than as far above it that it pays to say so.
-fn floor(residuals: &[i64], centre: i64) -> Option<u64> {
-    let lowest = residuals.iter().min()?;
-    let below = u64::try_from(centre.checked_sub(*lowest)?).ok()?;
-    let above = |residual: &&i64| {
-        residual
-            .checked_sub(centre)
-            .is_none_or(|above| above > 0 && above as u64 > below)
-    };
-    let saved_bits = residuals.iter().filter(above).count();
-    (below < 1 << 62 && saved_bits > 8 * len_u64(below)).then_some(below)
+/// How far below the centre the lowest residual is, when so many more are above what is as far above that it pays to say so.
+fn floor(residuals: &[i64]) -> Option<u64> {
+    let below = u64::try_from(residuals.iter().min()?.checked_neg()?).ok()?;
+    if below >= 1 << 62 {
+        return None;
+    }
+    let saved_bits = residuals.iter().filter(|residual| **residual > below as i64).count();
+    (saved_bits > 8 * len_u64(below)).then_some(below)
 }
 
 /// 0, -1, 1, -2, … become 0, 1, 2, 3, …; beyond the floor only those above are left, and follow each other.
 #[inline]
-fn fold(residual: i64, floor: Option<u64>) -> u64 {
-    match floor {
-        Some(floor) if residual.unsigned_abs() > floor => (residual as u64).wrapping_add(floor),
-        _ => zigzag(residual),
+fn fold(residual: i64, floor: u64) -> u64 {
+    if residual.unsigned_abs() > floor {
+        (residual as u64).wrapping_add(floor)
+    } else {
+        zigzag(residual)
     }
 }
 
@@ -300,16 +293,13 @@ mod tests {
 
     #[test]
     fn folding_leaves_no_number_out() {
-        for floor in [None, Some(0), Some(1), Some(5)] {
-            let lowest = floor.map_or(-20, |floor| -(floor as i64));
-            let mut all: Vec<u64> = (lowest..=20).map(|residual| fold(residual, floor)).collect();
-            for (residual, folded) in (lowest..=20).zip(&all) {
-                assert_eq!(unfold(*folded, floor.unwrap_or(u64::MAX)), residual);
+        for floor in [0, 1, 5] {
+            let mut all: Vec<u64> = (-floor..=20).map(|residual| fold(residual, floor as u64)).collect();
+            for (residual, folded) in (-floor..=20).zip(&all) {
+                assert_eq!(unfold(*folded, floor as u64), residual);
             }
             all.sort_unstable();
-            if floor.is_some() {
-                assert!(all.iter().copied().eq(0..all.len() as u64), "{all:?}");
-            }
+            assert!(all.iter().copied().eq(0..all.len() as u64), "{all:?}");
         }
     }
 

@@ -1,12 +1,14 @@
 //! Measures the formats on the mix: CPU time per sample of ingest's path (JSON to records), of consume's (records to
-//! segments) and of segments alone, and the bytes of both. `cargo run --release -p tidemark-tsdb --example formats`.
+//! segments), of segments, of chunks and of rollups alone, and the bytes of all, those of blocks for each class of series.
+//! `cargo run --release -p tidemark-tsdb --example formats`; with `-- blocks` chunks and rollups alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::hint::black_box;
 use tidemark_model::{Buckets, Sample, SeriesId};
 use tidemark_testkit::mix::{Mix, STEP_MS};
 use tidemark_tsdb::segment::{self, Entry};
+use tidemark_tsdb::{chunk, rollup};
 use tidemark_wire::envelope::{Envelope, Record, decode, encode_records};
 use tidemark_wire::{TimeBounds, decode_metrics};
 
@@ -143,17 +145,17 @@ fn measure_pipeline(hosts: usize, scrapes: usize, buckets: Buckets) -> Outcome<(
     Ok(())
 }
 
+/// The samples of each series of the mix.
+fn mix_samples(hosts: usize, scrapes: usize) -> Vec<Vec<Sample>> {
+    let sample = |(timestamp_ms, value)| Sample { timestamp_ms, value };
+    let series = Mix::new(hosts, START_MS).scrapes(scrapes).into_iter();
+    series
+        .map(|samples| samples.into_iter().map(sample).collect())
+        .collect()
+}
+
 fn measure_segment(hosts: usize, scrapes: usize) -> Outcome<()> {
-    let all: Vec<Vec<Sample>> = Mix::new(hosts, START_MS)
-        .scrapes(scrapes)
-        .into_iter()
-        .map(|samples| {
-            samples
-                .into_iter()
-                .map(|(timestamp_ms, value)| Sample { timestamp_ms, value })
-                .collect()
-        })
-        .collect();
+    let all = mix_samples(hosts, scrapes);
     let entries: Vec<Entry<'_>> = (0..)
         .zip(&all)
         .map(|(reference, samples)| Entry { reference, samples })
@@ -183,10 +185,121 @@ fn measure_segment(hosts: usize, scrapes: usize) -> Outcome<()> {
     Ok(())
 }
 
+/// What the blocks of one class took.
+#[derive(Default)]
+struct Taken {
+    blocks: usize,
+    /// Samples of a chunk, points of a rollup.
+    items: usize,
+    bytes: usize,
+    /// Write units of 1 KiB, with some 60 bytes of keys in each item.
+    units: usize,
+}
+
+impl Taken {
+    fn add(&mut self, items: usize, bytes: usize) {
+        self.blocks += 1;
+        self.items += items;
+        self.bytes += bytes;
+        self.units += (bytes + 60).div_ceil(1_024);
+    }
+
+    fn report(&self, what: &str, item: &str) {
+        println!(
+            "  {what:34} {:6.3} bytes/{item} {:6.0} bytes/block {:5.2} write units/block",
+            self.bytes as f64 / self.items as f64,
+            self.bytes as f64 / self.blocks as f64,
+            self.units as f64 / self.blocks as f64
+        );
+    }
+}
+
+/// The bytes of each class's blocks.
+fn report_blocks(hosts: usize, item: &str, blocks: &[(usize, Vec<u8>)]) {
+    let mut classes: BTreeMap<String, Taken> = BTreeMap::new();
+    let mut all = Taken::default();
+    for (series, (items, bytes)) in Mix::new(hosts, START_MS).series().iter().zip(blocks) {
+        let class = format!("{:?}", series.class);
+        classes.entry(class).or_default().add(*items, bytes.len());
+        all.add(*items, bytes.len());
+    }
+    for (class, taken) in &classes {
+        taken.report(class, item);
+    }
+    all.report("all", item);
+}
+
+fn measure_chunks(hosts: usize, scrapes: usize) -> Outcome<()> {
+    let all = mix_samples(hosts, scrapes);
+    let count = (all.len() * scrapes) as f64;
+    println!("chunks of {} series x {scrapes} samples", all.len());
+    let chunks: Vec<(usize, Vec<u8>)> = all
+        .iter()
+        .map(|samples| (samples.len(), chunk::encode(samples)))
+        .collect();
+    report_blocks(hosts, "sample", &chunks);
+    let ns = measure(|| {
+        all.iter().for_each(|samples| {
+            black_box(chunk::encode(samples));
+        });
+        Ok(())
+    })?;
+    report("encode", ns / count);
+    let mut out = Vec::with_capacity(scrapes);
+    let ns = measure(|| {
+        for (_, bytes) in &chunks {
+            out.clear();
+            chunk::decode(bytes, &mut out)?;
+            black_box(&out);
+        }
+        Ok(())
+    })?;
+    report("decode", ns / count);
+    Ok(())
+}
+
+fn measure_rollups(hosts: usize, scrapes: usize, resolution_ms: i64) -> Outcome<()> {
+    let all = mix_samples(hosts, scrapes);
+    let count = (all.len() * scrapes) as f64;
+    let rolled = |samples: &[Sample]| -> Outcome<(usize, Vec<u8>)> {
+        let rollup = rollup::roll(samples, resolution_ms).ok_or("no samples")?;
+        Ok((rollup.points.len(), rollup::encode(&rollup, resolution_ms)))
+    };
+    let rollups = all.iter().map(|samples| rolled(samples)).collect::<Outcome<Vec<_>>>()?;
+    println!(
+        "rollups of {} series x {scrapes} samples in steps of {} s",
+        all.len(),
+        resolution_ms / 1_000
+    );
+    report_blocks(hosts, "point", &rollups);
+    let ns = measure(|| {
+        for samples in &all {
+            black_box(rolled(samples)?);
+        }
+        Ok(())
+    })?;
+    report("roll and encode", ns / count);
+    let ns = measure(|| {
+        for (_, bytes) in &rollups {
+            black_box(rollup::decode(bytes)?);
+        }
+        Ok(())
+    })?;
+    let points: usize = rollups.iter().map(|(points, _)| points).sum();
+    println!("  {:34} {:6.0} ns/point", "decode", ns / points as f64);
+    Ok(())
+}
+
 fn main() -> Outcome<()> {
-    let buckets = Buckets::new(16).ok_or("16 buckets are allowed")?;
-    measure_pipeline(200, 1, buckets)?;
-    measure_pipeline(50, 4, buckets)?;
-    measure_segment(100, 4)?;
-    measure_segment(100, 20)
+    if std::env::args().nth(1).as_deref() != Some("blocks") {
+        let buckets = Buckets::new(16).ok_or("16 buckets are allowed")?;
+        measure_pipeline(200, 1, buckets)?;
+        measure_pipeline(50, 4, buckets)?;
+        measure_segment(100, 4)?;
+        measure_segment(100, 20)?;
+    }
+    measure_chunks(100, 480)?;
+    measure_chunks(100, 120)?;
+    measure_rollups(100, 480, 60_000)?;
+    measure_rollups(50, 5_760, 3_600_000)
 }

@@ -56,35 +56,43 @@ pub fn roll(samples: &[Sample], resolution_ms: i64) -> Option<Rollup> {
     let samples = samples.iter().filter(|sample| !is_stale_marker(sample.value));
     let values: Vec<f64> = samples.clone().map(|sample| sample.value).collect();
     let first = *values.first()?;
-    let starts = samples.map(|sample| start_of(sample.timestamp_ms, resolution_ms.max(1)));
+    let ends = ends(samples.map(|sample| sample.timestamp_ms), resolution_ms.max(1));
     let mut integers = Vec::new();
     let scale = decimal::scale(&values, 0, &mut integers);
-    let exact = scale.map(|scale| (scale.exponent, integers.as_slice()));
-    let mut points = Vec::new();
-    let mut counter = Counter::default();
-    let mut at = 0;
-    for run in starts.collect::<Vec<i64>>().chunk_by(|a, b| a == b) {
-        let end = at + run.len();
-        let mut point = aggregate(run[0], &values[at..end]);
-        point.increase = counter.advance(&values[at..end]);
-        if let Some((exponent, integers)) = exact {
-            let before = if at == 0 { integers[0] } else { integers[at - 1] };
-            let (sum, increase) = aggregate_exactly(before, &integers[at..end]);
-            point.sum = to_double(sum, exponent).unwrap_or(point.sum);
-            point.increase = to_double(increase, exponent).unwrap_or(point.increase);
-        }
-        points.push(point);
+    let mut points = Vec::with_capacity(ends.len());
+    let (mut counter, mut at) = (Counter::default(), 0_usize);
+    for (start_ms, end) in ends {
+        let exact = scale.as_ref().and_then(|scale| {
+            let before = integers[at.saturating_sub(1)];
+            aggregate_exactly(start_ms, before, &integers[at..end], scale.exponent)
+        });
+        points.push(match exact {
+            Some(point) => {
+                // In case that the next one is too large for it.
+                counter.restart(values[end - 1]);
+                point
+            }
+            None => aggregate(start_ms, &values[at..end], &mut counter),
+        });
         at = end;
     }
     Some(Rollup { first, points })
 }
 
-fn start_of(timestamp_ms: i64, resolution_ms: i64) -> i64 {
-    timestamp_ms.saturating_sub(timestamp_ms.rem_euclid(resolution_ms))
+/// Where the steps start, and the index of the first sample after each.
+fn ends(times: impl Iterator<Item = i64>, resolution_ms: i64) -> Vec<(i64, usize)> {
+    let mut ends: Vec<(i64, usize)> = Vec::new();
+    for (at, time) in times.enumerate() {
+        match ends.last_mut() {
+            Some((start, end)) if (0..resolution_ms).contains(&time.wrapping_sub(*start)) => *end = at + 1,
+            _ => ends.push((time.saturating_sub(time.rem_euclid(resolution_ms)), at + 1)),
+        }
+    }
+    ends
 }
 
-/// All but the increase of at least one value.
-fn aggregate(start_ms: i64, values: &[f64]) -> Point {
+/// The aggregates of at least one value.
+fn aggregate(start_ms: i64, values: &[f64], counter: &mut Counter) -> Point {
     let first = values[0];
     let (mut sum, mut compensation, mut min, mut max) = (first, 0.0, first, first);
     for value in &values[1..] {
@@ -104,19 +112,39 @@ fn aggregate(start_ms: i64, values: &[f64]) -> Point {
         min,
         max,
         last: values[values.len() - 1],
-        increase: 0.0,
+        increase: counter.advance(values),
     }
 }
 
-/// The sum and the increase of integers below 2^53, which a slice is too short to overflow.
-fn aggregate_exactly(mut before: i64, integers: &[i64]) -> (i128, i128) {
-    let (mut sum, mut increase) = (0_i128, 0_i128);
-    for integer in integers {
-        sum += i128::from(*integer);
-        increase += i128::from(if *integer < before { *integer } else { integer - before });
-        before = *integer;
+/// The aggregates of at least one decimal, as the decimals they are; none when one has too many digits for a double.
+fn aggregate_exactly(start_ms: i64, before: i64, integers: &[i64], exponent: u8) -> Option<Point> {
+    let (mut sum, mut increase, mut before) = (0_i128, 0_i128, before);
+    let (mut min, mut max) = (i64::MAX, i64::MIN);
+    // Each is at most 2^53, so that 256 of them and their steps fit 64 bits.
+    for some in integers.chunks(256) {
+        let (mut some_sum, mut some_increase) = (0_i64, 0_i64);
+        for integer in some {
+            some_sum += integer;
+            some_increase += counted(before, *integer);
+            (min, max, before) = (min.min(*integer), max.max(*integer), *integer);
+        }
+        sum += i128::from(some_sum);
+        increase += i128::from(some_increase);
     }
-    (sum, increase)
+    Some(Point {
+        start_ms,
+        count: u32::try_from(integers.len()).unwrap_or(u32::MAX),
+        sum: to_double(sum, exponent)?,
+        min: decimal::to_double(min, exponent),
+        max: decimal::to_double(max, exponent),
+        last: decimal::to_double(before, exponent),
+        increase: to_double(increase, exponent)?,
+    })
+}
+
+/// The rise of a counter from one sample to the next.
+fn counted(before: i64, after: i64) -> i64 {
+    if after < before { after } else { after - before }
 }
 
 /// The double nearest to a decimal, where integers are doubles.
@@ -136,6 +164,11 @@ struct Counter {
 }
 
 impl Counter {
+    /// Counts on from a value.
+    fn restart(&mut self, value: f64) {
+        self.run = value.is_finite().then_some((value, value));
+    }
+
     /// The increase over these values, from the last one before.
     fn advance(&mut self, values: &[f64]) -> f64 {
         let mut sum = (0.0, 0.0);
@@ -157,7 +190,7 @@ impl Counter {
     }
 }
 
-/// The rise of a counter from one sample to the next.
+/// [`counted`] for doubles; nothing where one is not finite.
 fn step(before: f64, after: f64) -> f64 {
     if !before.is_finite() || !after.is_finite() {
         0.0
@@ -195,8 +228,8 @@ impl Rollup {
 fn add_step(before: f64, after: f64, increase: f64) -> f64 {
     let mut integers = Vec::new();
     let exact = decimal::scale(&[before, after, increase], 0, &mut integers).and_then(|scale| {
-        let (_, step) = aggregate_exactly(integers[0], &integers[1..2]);
-        to_double(step + i128::from(integers[2]), scale.exponent)
+        let step = counted(integers[0], integers[1]);
+        to_double(i128::from(step) + i128::from(integers[2]), scale.exponent)
     });
     exact.unwrap_or_else(|| {
         let (sum, compensation) = add(increase, step(before, after), 0.0);

@@ -1,8 +1,8 @@
 //! The bytes of a rollup: columns, each told from those before it where it can be.
 
 use super::{Point, Rollup, step};
-use tidemark_encoding::varint::{put_i64, put_len};
-use tidemark_encoding::{DecodeError, Reader, clock, column, decimal, floats, series};
+use tidemark_encoding::varint::{put_i64, put_len, zigzag};
+use tidemark_encoding::{DecodeError, Reader, bits, clock, column, decimal, floats, series};
 use tidemark_model::limits::MAX_ROLLUP_POINTS;
 
 const VERSION: u8 = 1;
@@ -101,47 +101,49 @@ impl Integers {
         let mut kind = self.exponent;
         let mut out = encoded(self.ends.iter().copied());
         let (before, last) = (&self.ends, &self.ends[1..]);
-
-        let from_own = encoded(last.iter().zip(&self.min).map(|(last, min)| last - min));
-        let from_before = encoded(self.min.iter().zip(before).map(|(min, before)| min - before));
-        if from_before.len() < from_own.len() {
-            kind |= MIN_FROM_BEFORE;
-            out.extend(from_before);
-        } else {
-            out.extend(from_own);
-        }
-        out.extend(encoded(self.max.iter().zip(last).map(|(max, last)| max - last)));
         let middles = || self.min.iter().zip(&self.max).map(|(min, max)| min + max);
+        let steps = last.iter().zip(before).map(|(last, before)| last - before);
+        let resets = self.increase.iter().zip(steps);
+        let resets: Vec<i64> = resets.map(|(increase, step)| increase - step).collect();
+        // A counter's smallest value is its first, one step after the last one of the point before.
+        if resets.iter().all(|reset| *reset == 0) {
+            kind |= MIN_FROM_BEFORE;
+            out.extend(encoded(self.min.iter().zip(before).map(|(min, before)| min - before)));
+        } else {
+            out.extend(level(last.iter().zip(&self.min).map(|(last, min)| last - min)));
+        }
+        out.extend(level(self.max.iter().zip(last).map(|(max, last)| max - last)));
         let sums = self.sum.iter().zip(points).zip(middles());
-        out.extend(encoded(sums.map(|((sum, point), twice)| {
+        out.extend(level(sums.map(|((sum, point), twice)| {
             sum.wrapping_sub(expected_sum(point.count, twice))
         })));
-
-        let steps = last.iter().zip(before).map(|(last, before)| last - before);
-        let resets: Vec<i64> = self
-            .increase
-            .iter()
-            .zip(steps)
-            .map(|(increase, step)| increase - step)
-            .collect();
-        let plain = encoded(resets.iter().copied());
-        if resets.iter().any(|reset| *reset != 0) {
-            let divided = || resets.iter().zip(middles()).map(|(reset, twice)| divide(*reset, twice));
-            let mut both = encoded(divided().map(|(quotient, _)| quotient));
-            both.extend(encoded(divided().map(|(_, rest)| rest)));
-            if both.len() < plain.len() {
-                out.extend(both);
-                return (kind | RESETS_DIVIDED, out);
-            }
+        let divided = resets.iter().zip(middles());
+        let (quotients, rests): (Vec<i64>, Vec<i64>) = divided.map(|(reset, twice)| divide(*reset, twice)).unzip();
+        if width(&quotients) + width(&rests) < width(&resets) {
+            kind |= RESETS_DIVIDED;
+            out.extend(level(quotients.into_iter()));
+            out.extend(level(rests.into_iter()));
+        } else {
+            out.extend(encoded(resets.into_iter()));
         }
-        out.extend(plain);
         (kind, out)
     }
+}
+
+/// About how many bits integers take.
+fn width(integers: &[i64]) -> u32 {
+    integers.iter().map(|integer| bits::width(zigzag(*integer))).sum()
 }
 
 fn encoded(integers: impl Iterator<Item = i64>) -> Vec<u8> {
     let mut out = Vec::new();
     series::encode(&integers.collect::<Vec<i64>>(), &mut out);
+    out
+}
+
+fn level(integers: impl Iterator<Item = i64>) -> Vec<u8> {
+    let mut out = Vec::new();
+    series::encode_level(&integers.collect::<Vec<i64>>(), &mut out);
     out
 }
 
