@@ -1,6 +1,6 @@
 //! The storage engine compared with a plain model of it: the real ingest, consumers, operators, compactors and readers run over
 //! the store in memory on a fake clock, interleaved at every call, while faults of all kinds are about. After each answer, and
-//! whenever all is quiet, everything is compared ([`model`], [`tiers`], [`blocks`]).
+//! whenever all is quiet, everything is compared ([`model`], [`tiers`], [`values`], [`settle`]).
 //!
 //! A run is a function of its seed. `TIDEMARK_SEED=… ` runs one again; `TIDEMARK_LOG=1` prints more of what came before the
 //! failure. `make soak` runs fresh seeds for `SOAK_SECONDS`.
@@ -16,10 +16,12 @@ mod blocks;
 mod model;
 mod processes;
 mod random;
+mod settle;
 mod sim;
 mod store;
 mod stream;
 mod tiers;
+mod values;
 mod workload;
 mod world;
 

@@ -4,6 +4,7 @@ use crate::sim::Process;
 use crate::store::SimStore;
 use crate::stream::{Place, Producer, ReadSoFar, SimStream, StreamEnd};
 use crate::tiers::Collected;
+use crate::values::Parameters;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,14 +12,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tidemark_model::value::JsonF64;
 use tidemark_model::{LabelFilter, Labels, Sample, is_stale_marker, limits};
+use tidemark_tsdb::answers::{self, MemoryAnswers};
 use tidemark_tsdb::compact::{CompactError, CompactReport, Compactor};
 use tidemark_tsdb::drain;
 use tidemark_tsdb::flush::Origin;
 use tidemark_tsdb::ingest::{self, Intake, Outcome, RequestTimes, Sink};
 use tidemark_tsdb::plan::{self, Want};
+use tidemark_tsdb::query::Query;
 use tidemark_tsdb::stream::StreamRecord;
 use tidemark_tsdb::{Consumer, FlushReport, Layout, Reader, SelectError, Selector, StoreError};
-use tidemark_wire::{BatchBuilder, TimeBounds, envelope};
+use tidemark_wire::{BatchBuilder, ErrorId, TimeBounds, envelope};
 
 /// What a reader may remember: little, so that it has to forget too.
 const CACHE_BYTES: usize = 1_000_000;
@@ -42,6 +45,13 @@ pub(crate) enum Done {
         warm: Warm,
         begun: u64,
         answer: Answer,
+    },
+    Told {
+        warm: Warm,
+        begun: u64,
+        query: Box<Query>,
+        /// Nothing when the query failed by a fault of the simulation.
+        body: Option<Result<Vec<u8>, String>>,
     },
 }
 
@@ -233,6 +243,29 @@ pub(crate) async fn ask(warm: Warm, question: Question) -> Done {
         found,
     };
     Done::Asked { warm, begun, answer }
+}
+
+/// A query of the API, through the cache that all processes share.
+pub(crate) async fn ask_api(warm: Warm, cache: Arc<MemoryAnswers>, parameters: Parameters, fresh: bool) -> Done {
+    let sim = Arc::clone(&warm.process.sim);
+    let begun = sim.tick();
+    let now_ms = warm.process.now_ms();
+    let query = parameters.query(now_ms);
+    warm.process.log(&format!("query {parameters:?}"));
+    let body = match answers::answer(&query, &warm.reader, &*cache, fresh, now_ms).await {
+        Ok((body, found)) => {
+            warm.process.log(&format!("cache: {}", found.as_str()));
+            Some(Ok(body))
+        }
+        Err(error) if error.id == ErrorId::StoreUnavailable.as_str() => None,
+        Err(error) => Some(Err(format!("{error:?}"))),
+    };
+    Done::Told {
+        warm,
+        begun,
+        query: Box::new(query),
+        body,
+    }
 }
 
 async fn collect(

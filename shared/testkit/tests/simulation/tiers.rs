@@ -90,7 +90,7 @@ impl Visit for Collected {
     }
 }
 
-fn floor(at: i64, resolution_ms: i64) -> i64 {
+pub(crate) fn floor(at: i64, resolution_ms: i64) -> i64 {
     at - at.rem_euclid(resolution_ms)
 }
 
@@ -352,7 +352,7 @@ impl Truth {
     }
 }
 
-fn close(what: &str, got: f64, wanted: f64, size: f64) -> Result<(), String> {
+pub(crate) fn close(what: &str, got: f64, wanted: f64, size: f64) -> Result<(), String> {
     let close = got == wanted
         || (got.is_nan() && wanted.is_nan())
         || (got - wanted).abs() <= 1e-9 * size.max(f64::MIN_POSITIVE);
