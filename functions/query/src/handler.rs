@@ -1,21 +1,23 @@
 //! From a call to a selection and back.
 
+use lambda_http::http::HeaderValue;
 use serde_json::{Value, json};
 use tidemark_http::{Answer, Call, error, in_time, json, json_bytes};
-use tidemark_model::limits;
 use tidemark_tsdb::answer::store_failed;
+use tidemark_tsdb::answers::{self, AnswerCache};
 use tidemark_tsdb::query::Query as SimpleQuery;
 use tidemark_tsdb::{Reader, Store, StoreError, catalog, page};
 use tidemark_wire::ApiError;
 
 /// The function.
-pub(crate) struct Query<S> {
+pub(crate) struct Query<S, C> {
     reader: Reader<S>,
+    cache: C,
 }
 
-impl<S: Store> Query<S> {
-    pub(crate) fn new(reader: Reader<S>) -> Self {
-        Self { reader }
+impl<S: Store, C: AnswerCache> Query<S, C> {
+    pub(crate) fn new(reader: Reader<S>, cache: C) -> Self {
+        Self { reader, cache }
     }
 
     pub(crate) async fn handle(&self, call: &Call, now_ms: i64) -> Answer {
@@ -29,13 +31,17 @@ impl<S: Store> Query<S> {
             return Err(call.unknown(&[]));
         };
         let store = self.reader.store();
-        // What the raw samples' retention still holds.
+        // What any tier still holds.
         let (from, to) = (self.reader.oldest_ms(now_ms), now_ms);
         match (method, path) {
             ("GET", ["query"]) => {
                 let query = SimpleQuery::parse(call.parameters(), now_ms)?;
-                let newest_ms = now_ms.saturating_add(limits::MAX_FUTURE_MS);
-                Ok(json_bytes(200, query.run(&self.reader, from, newest_ms).await?))
+                let answered = answers::answer(&query, &self.reader, &self.cache, call.wants_fresh(), now_ms);
+                let (body, found) = answered.await?;
+                let mut answer = json_bytes(200, body);
+                let header = HeaderValue::from_static(found.as_str());
+                answer.headers_mut().insert("x-cache", header);
+                Ok(answer)
             }
             ("GET", ["metrics", "names"]) => {
                 list(call, json!({}), "names", catalog::metric_names(store, from, to).await)
@@ -73,3 +79,6 @@ fn list(
     }
     Ok(json(200, &answer))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ mod handler;
 use handler::Query;
 use std::sync::Arc;
 use tidemark_aws::config::Query as Config;
-use tidemark_aws::{Clients, DynamoStore, clock, logging};
+use tidemark_aws::{Clients, DynamoAnswers, DynamoStore, clock, logging};
 use tidemark_http::Call;
 use tidemark_tsdb::Reader;
 
@@ -15,7 +15,9 @@ async fn main() -> Result<(), lambda_http::Error> {
     let config = Config::from_env()?;
     let clients = Clients::new(&config.account);
     let store = DynamoStore::new(clients.dynamodb(), config.storage.tables(), clock::now_ms);
-    let query = Query::new(Reader::new(Arc::new(store), config.storage.layout()));
+    let reader = Reader::new(Arc::new(store), config.storage.layout(), config.cache_bytes);
+    let cache = DynamoAnswers::new(clients.dynamodb(), config.cache_table, clock::now_ms);
+    let query = Query::new(reader, cache);
     let query = &query;
     tidemark_http::run(lambda_http::service_fn(|request| async move {
         Ok::<_, lambda_http::Error>(query.handle(&Call::new(request), clock::now_ms()).await)

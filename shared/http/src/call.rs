@@ -18,6 +18,7 @@ pub struct Call {
     segments: Vec<String>,
     parameters: HashMap<String, String>,
     content_encoding: Option<String>,
+    wants_fresh: bool,
     body: Body,
     deadline_ms: Option<i64>,
 }
@@ -42,11 +43,17 @@ impl Call {
             .and_then(|context| i64::try_from(context.deadline).ok())
             .filter(|deadline| *deadline > EARLIEST_DEADLINE_MS);
         let content_encoding = request.headers().get("content-encoding");
+        let cache_control = request.headers().get_all("cache-control").into_iter();
+        let wants_fresh = cache_control
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"));
         Self {
             method: request.method().as_str().to_owned(),
             segments,
             parameters,
             content_encoding: content_encoding.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
+            wants_fresh,
             body: request.into_body(),
             deadline_ms,
         }
@@ -77,6 +84,12 @@ impl Call {
     #[must_use]
     pub fn deadline_ms(&self) -> Option<i64> {
         self.deadline_ms
+    }
+
+    /// Whether the caller wants no answer from a cache: `Cache-Control: no-cache`.
+    #[must_use]
+    pub fn wants_fresh(&self) -> bool {
+        self.wants_fresh
     }
 
     /// The body, decompressed.
@@ -171,6 +184,17 @@ mod tests {
         };
         assert_eq!(deadline_ms(600_000), None);
         assert_eq!(deadline_ms(1_795_000_000_000), Some(1_795_000_000_000));
+    }
+
+    #[test]
+    fn no_cache_is_found_among_other_directives() {
+        let wants_fresh = |value: &str| {
+            let request = http::Request::builder().header("Cache-Control", value);
+            Call::new(request.body(Body::Empty).unwrap()).wants_fresh()
+        };
+        assert!(wants_fresh("max-age=0, No-Cache"));
+        assert!(!wants_fresh("max-age=0"));
+        assert!(!Call::new(Request::default()).wants_fresh());
     }
 
     #[test]
