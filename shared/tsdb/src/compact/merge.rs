@@ -1,13 +1,14 @@
 //! From the segments of a window to each series' samples.
 //!
 //! The segments stay as they were decoded, a few bytes a sample; what is gathered is only where each series' entries are. The
-//! samples of one series at a time are unpacked from there. A series is looked up once for each of its entries, by walking two
+//! samples of a few series at a time are unpacked from there. A series is looked up once for each of its entries, by walking two
 //! ascending lists side by side, and never for a sample.
 
 use crate::flush::in_order;
 use crate::segment::{self, Segment, SegmentError};
 use crate::store::StoredSegment;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use tidemark_model::{Sample, SeriesId};
 
 /// Which series to gather.
@@ -179,34 +180,78 @@ pub(super) struct Merged<'a> {
     ends: Vec<u32>,
 }
 
-/// Room to work in, kept from one series to the next.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    samples: Vec<Sample>,
+/// How many series are unpacked side by side. Their entries are neighbours in each segment, so that what one of them brings into
+/// the processor's cache serves the others.
+const SIDE_BY_SIDE: usize = 64;
+
+impl<'a> Merged<'a> {
+    /// Unpacks the series that have samples, one after the other.
+    pub(super) fn read(&self) -> SeriesReader<'_> {
+        let mut before = 0;
+        let mut ranges = Vec::new();
+        for (slot, end) in self.ends.iter().enumerate() {
+            if *end > before {
+                ranges.push((slot, before as usize..*end as usize));
+            }
+            before = *end;
+        }
+        SeriesReader {
+            merged: self,
+            ranges: ranges.into_iter(),
+            block: Vec::new(),
+            unpacked: Vec::new(),
+            next: 0,
+            values: Vec::new(),
+        }
+    }
+}
+
+/// See [`Merged::read`].
+#[derive(Debug)]
+pub(super) struct SeriesReader<'m> {
+    merged: &'m Merged<'m>,
+    /// The series that follow, and which entries they have.
+    ranges: std::vec::IntoIter<(usize, Range<usize>)>,
+    /// The series that are unpacked, and which of their entries are not yet.
+    block: Vec<(usize, Range<usize>)>,
+    /// The samples of each of them.
+    unpacked: Vec<Vec<Sample>>,
+    /// Which of them comes next.
+    next: usize,
     values: Vec<f64>,
 }
 
-impl Merged<'_> {
-    /// The slots that have samples.
-    pub(super) fn slots(&self) -> impl Iterator<Item = usize> + use<> {
-        let mut before = 0;
-        let used: Vec<usize> = (0..)
-            .zip(&self.ends)
-            .filter(|(_, end)| std::mem::replace(&mut before, **end) < **end)
-            .map(|(slot, _)| slot)
-            .collect();
-        used.into_iter()
+impl SeriesReader<'_> {
+    /// The next series, and its samples in ascending order of time, each time once: of several, that of the last segment.
+    pub(super) fn next(&mut self) -> Option<(SeriesId, &[Sample])> {
+        if self.next == self.block.len() {
+            self.unpack();
+        }
+        let (slot, _) = self.block.get(self.next)?;
+        let samples = &mut self.unpacked[self.next];
+        self.next += 1;
+        Some((self.merged.ids[*slot], in_order(samples)))
     }
 
-    /// A series, and its samples in ascending order of time, each time once: of several, that of the last segment.
-    pub(super) fn series<'s>(&self, slot: usize, scratch: &'s mut Scratch) -> (SeriesId, &'s [Sample]) {
-        scratch.samples.clear();
-        let start = if slot == 0 { 0 } else { self.ends[slot - 1] as usize };
-        for (number, index) in &self.entries[start..self.ends[slot] as usize] {
-            let (_, segment) = &self.segments.0[*number as usize];
-            segment.read_entry_with(*index as usize, &mut scratch.values, &mut scratch.samples);
+    fn unpack(&mut self) {
+        self.next = 0;
+        self.block.clear();
+        self.block.extend(self.ranges.by_ref().take(SIDE_BY_SIDE));
+        self.unpacked.resize(SIDE_BY_SIDE, Vec::new());
+        for samples in &mut self.unpacked {
+            samples.clear();
         }
-        (self.ids[slot], in_order(&mut scratch.samples))
+        for (number, (_, segment)) in (0_u32..).zip(&self.merged.segments.0) {
+            for ((_, entries), samples) in self.block.iter_mut().zip(&mut self.unpacked) {
+                while let Some((_, index)) = self.merged.entries[entries.clone()]
+                    .first()
+                    .filter(|(of, _)| *of == number)
+                {
+                    segment.read_entry_with(*index as usize, &mut self.values, samples);
+                    entries.start += 1;
+                }
+            }
+        }
     }
 }
 
@@ -263,15 +308,13 @@ mod tests {
     ) -> Vec<(SeriesId, Vec<(i64, f64)>)> {
         let decoded = Decoded::new(segments).unwrap();
         let merged = decoded.gather(references, &decoded.slots(references).unwrap(), wanted);
-        let mut scratch = Scratch::default();
-        merged
-            .slots()
-            .map(|slot| {
-                let (id, samples) = merged.series(slot, &mut scratch);
-                let pairs = samples.iter().map(|sample| (sample.timestamp_ms, sample.value));
-                (id, pairs.collect())
-            })
-            .collect()
+        let mut reader = merged.read();
+        let mut all = Vec::new();
+        while let Some((id, samples)) = reader.next() {
+            let pairs = samples.iter().map(|sample| (sample.timestamp_ms, sample.value));
+            all.push((id, pairs.collect()));
+        }
+        all
     }
 
     #[test]
@@ -305,6 +348,36 @@ mod tests {
             found,
             [(id(1), vec![(1, 1.0), (2, 2.0)]), (id(2), vec![(5, 5.0), (6, 5.0)])]
         );
+    }
+
+    #[test]
+    fn more_series_than_are_unpacked_at_once_and_some_without_samples_are_all_read() {
+        let count = 3 * SIDE_BY_SIDE as u32 + 5;
+        let references = References::new((0..count).map(|number| (number, id(u64::from(number)))).collect());
+        let entry = |number, at| (number, vec![(at, f64::from(number))]);
+        let entries = |keep: u32, at| {
+            (0..count)
+                .filter(move |number| number % keep == 0)
+                .map(move |number| entry(number, at))
+        };
+        let (every, second): (Vec<_>, Vec<_>) = (entries(3, 1).collect(), entries(2, 2).collect());
+        let borrowed = |all: &[(u32, Vec<(i64, f64)>)]| {
+            stored(
+                false,
+                1,
+                &all.iter().map(|(n, s)| (*n, s.as_slice())).collect::<Vec<_>>(),
+            )
+        };
+        let found = read(vec![borrowed(&every), borrowed(&second)], &references, Wanted::All);
+        let mut wanted = Vec::new();
+        for number in (0..count).filter(|number| number % 3 == 0 || number % 2 == 0) {
+            let times = [(3, 1), (2, 2)].into_iter().filter(|(keep, _)| number % keep == 0);
+            wanted.push((
+                id(u64::from(number)),
+                times.map(|(_, at)| (at, f64::from(number))).collect(),
+            ));
+        }
+        assert_eq!(found, wanted);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::blocks::{BlockMaker, BlockWriter};
 use super::catalog::{BucketCatalog, Names, corrupt};
-use super::merge::{Affected, Decoded, Scratch, Wanted};
+use super::merge::{Affected, Decoded, Wanted};
 use super::{CompactReport, Stop};
 use crate::answer::chain;
 use crate::bounded;
@@ -81,7 +81,6 @@ pub(super) struct Pass<'a, S, O> {
     report: &'a mut CompactReport,
     /// The windows that this pass has found without segments after they were closed. What comes later makes them dirty.
     empty: BTreeSet<Window>,
-    scratch: Scratch,
 }
 
 impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
@@ -107,7 +106,6 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
             },
             report,
             empty: BTreeSet::new(),
-            scratch: Scratch::default(),
         }
     }
 
@@ -238,8 +236,8 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
             .await?;
         let mut writer = BlockWriter::new(self.store, self.out_of_time, &mut self.report.blocks_written);
         let (mut series, mut count) = (Vec::new(), 0);
-        for slot in merged.slots() {
-            let (id, samples) = merged.series(slot, &mut self.scratch);
+        let mut reader = merged.read();
+        while let Some((id, samples)) = reader.next() {
             count += samples.len() as u64;
             series.push(id);
             writer.write(self.maker.window(window, id, samples)?).await?;
@@ -267,8 +265,8 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
                 .catalog
                 .gather(self.store, &self.layout, window, &decoded, wanted)
                 .await?;
-            for slot in merged.slots() {
-                let (id, samples) = merged.series(slot, &mut self.scratch);
+            let mut reader = merged.read();
+            while let Some((id, samples)) = reader.next() {
                 if let Some(later) = rollup::roll(samples, Tier::Hour.resolution_ms()) {
                     match hours.get_mut(&id) {
                         Some(earlier) => earlier.append(later),
