@@ -44,6 +44,8 @@ async fn statistics_count_what_was_pushed() -> anyhow::Result<()> {
         "metric_names_count",
         "time_range_start",
         "time_range_end",
+        "tiers",
+        "dirty_windows",
     ]);
     eventually("the pushed samples in the statistics", async || {
         let system = api.get("/api/v1/stats/system", &[]).await?.expect(200)?;
@@ -168,6 +170,7 @@ async fn unknown_paths_and_wrong_methods_are_told_apart() -> anyhow::Result<()> 
         ("GET", "/api/v1/alerts/instances/x/resolve"),
         ("GET", "/api/v1/ops/process-queue"),
         ("GET", "/api/v1/ops/evaluate-alerts"),
+        ("GET", "/api/v1/ops/compact"),
         ("POST", "/api/v1/stats/queue"),
         ("POST", "/api/v1/stats/system"),
     ] {

@@ -13,6 +13,7 @@
 
 mod aggregation;
 mod alerts;
+mod compaction;
 mod discovery;
 mod health;
 mod limits;

@@ -183,7 +183,7 @@ async fn a_request_costs_a_record_per_shard_and_a_flush_an_item_per_bucket() -> 
             // Others write meanwhile, also flushes that end with the same record; those began with another.
             if parsed.order.last.to_string().trim_start_matches('0') == last.trim_start_matches('0') {
                 *per_place
-                    .entry((parsed.order.first_hash, parsed.bucket, parsed.window))
+                    .entry((parsed.order.first_hash, parsed.bucket, parsed.window, parsed.late))
                     .or_insert(0) += 1;
                 touched.insert(parsed.bucket);
             }
