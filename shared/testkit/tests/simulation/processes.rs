@@ -14,7 +14,7 @@ use tidemark_model::value::JsonF64;
 use tidemark_model::{LabelFilter, Labels, Sample, is_stale_marker, limits};
 use tidemark_tsdb::answers::{self, MemoryAnswers};
 use tidemark_tsdb::compact::{CompactError, CompactReport, Compactor};
-use tidemark_tsdb::drain;
+use tidemark_tsdb::drain::{self, QueueStats};
 use tidemark_tsdb::flush::Origin;
 use tidemark_tsdb::ingest::{self, Intake, Outcome, RequestTimes, Sink};
 use tidemark_tsdb::plan::{self, Want};
@@ -41,6 +41,11 @@ pub(crate) enum Done {
         outcome: Result<(), String>,
     },
     Compacted(Result<Option<CompactReport>, String>),
+    /// The statistics of the queue, and how many samples had been taken before and were waiting.
+    Counted {
+        before: (u64, u64),
+        outcome: Result<Option<QueueStats>, String>,
+    },
     Asked {
         warm: Warm,
         begun: u64,
@@ -154,6 +159,24 @@ pub(crate) fn drain(
             stored: std::mem::take(&mut read.before),
             outcome: outcome.map(drop),
         }
+    }
+}
+
+/// The statistics of the queue.
+pub(crate) fn count(
+    process: &Arc<Process>,
+    stream: &Arc<SimStream>,
+    before: (u64, u64),
+) -> impl Future<Output = Done> + 'static {
+    let end = StreamEnd {
+        process: Arc::clone(process),
+        stream: Arc::clone(stream),
+        read: Arc::default(),
+    };
+    let store = SimStore::new(process);
+    async move {
+        let outcome = tolerated(drain::queue_stats(&end, &store, || false).await);
+        Done::Counted { before, outcome }
     }
 }
 

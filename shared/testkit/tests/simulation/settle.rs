@@ -44,7 +44,7 @@ impl World {
         Ok(())
     }
 
-    fn compact_to_the_end(&mut self) -> Result<(), String> {
+    pub(crate) fn compact_to_the_end(&mut self) -> Result<(), String> {
         for _ in 0..100 {
             // Leases of passes that died run out.
             self.sim.advance(400_000);
@@ -73,7 +73,7 @@ impl World {
             if progress.compacted_before_ms.is_none_or(|before| before < due_ms) {
                 return Err(format!("bucket {bucket} is not compacted up to {due_ms}: {progress:?}"));
             }
-            if progress.rolled_before_ms.is_none_or(|before| before < due_ms - DAY_MS) {
+            if progress.rolled_before_ms.is_some_and(|before| before < due_ms - DAY_MS) {
                 return Err(format!("bucket {bucket} is not rolled up to {due_ms}: {progress:?}"));
             }
         }
@@ -106,6 +106,8 @@ impl World {
             }
         }
         self.warm = readers;
+        self.count_queue();
+        self.run_all()?;
         let tick = self.sim.tick();
         let blocks = blocks::check(&self.sim, &self.layout, &self.model, tick, self.first_ms)?;
         self.tally.blocks_checked += blocks as u64;
