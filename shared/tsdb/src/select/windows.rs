@@ -8,6 +8,7 @@
 use crate::recall::{HeldSegment, HeldWindow, Recall};
 use crate::segment;
 use crate::store::{SegmentOrder, Store, StoreError, StoredSegment};
+use std::collections::HashMap;
 use std::sync::Arc;
 use tidemark_model::{Bucket, Window};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -26,10 +27,15 @@ pub(super) async fn read(
         .filter(|stored| !stored.late)
         .map(|stored| stored.order.arrival_ms)
         .max();
+    // Decoded before: what has one key never changes.
+    let again: HashMap<SegmentOrder, &HeldSegment> = before.rest.iter().map(|held| (held.order, held)).collect();
     let (mut normal, mut late) = (Vec::new(), Vec::new());
     for stored in stored {
         let place = if stored.late { &mut late } else { &mut normal };
-        place.push(held(&stored, &before.rest)?);
+        place.push(match again.get(&stored.order) {
+            Some(known) => (*known).clone(),
+            None => decoded(&stored)?,
+        });
     }
     let unfinished = normal.split_off(complete(&normal));
     let rest_hash = hash_of(unfinished.iter().chain(&late).map(|held| held.order));
@@ -46,11 +52,7 @@ pub(super) async fn read(
     Ok(read)
 }
 
-/// Decodes a segment, unless that was done before: what has one key never changes.
-fn held(stored: &StoredSegment, before: &[HeldSegment]) -> Result<HeldSegment, StoreError> {
-    if let Some(known) = before.iter().find(|held| held.order == stored.order) {
-        return Ok(known.clone());
-    }
+fn decoded(stored: &StoredSegment) -> Result<HeldSegment, StoreError> {
     let segment = segment::decode(&stored.data).map_err(|reason| StoreError::Corrupt {
         item: format!(
             "segment {}#{} of shard {}",
