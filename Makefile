@@ -41,7 +41,7 @@ status: ## What runs, where, and whether it is deployed
 
 # ---------------------------------------------------------------- to work on it
 
-.PHONY: build fmt clippy unit doctest deny lint-template test-launcher test-e2e test-localstack test bench
+.PHONY: build fmt clippy unit doctest deny lint-template test-launcher test-e2e test-localstack test soak bench
 build: ## All programs, release profile
 	@$(STEP) "build" cargo build $(CARGO_FLAGS) --bins
 
@@ -77,6 +77,9 @@ test-localstack: tools-checks ## Against LocalStack, or any endpoint that AWS_EN
 test: tools-checks ## Everything that CI runs
 	@$(STEP) "format" cargo fmt --all --check
 	@$(MAKE) -j1 clippy unit doctest deny lint-template test-launcher test-e2e test-localstack
+
+soak: ## The storage engine against its model, with fresh seeds (SOAK_SECONDS, default 600)
+	@$(STEP) "soak" cargo test $(CARGO_FLAGS) --test simulation -- --ignored --nocapture soak
 
 bench: ## Costs and speeds, written to target/bench/report.json
 	@$(MAKE) build
