@@ -5,6 +5,7 @@
 //! Any 64-bit timestamps in any order are taken; differences wrap around.
 
 use crate::DecodeError;
+use crate::bits::{self, BitReader, BitWriter};
 use crate::varint::{Reader, put_i64, put_len};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -61,9 +62,19 @@ impl RowEncoder {
         }
         let base = rows().filter_map(|row| row.first().copied()).min().unwrap_or(0);
         put_i64(out, base);
-        for first in rows().filter_map(|row| row.first()) {
-            put_i64(out, first.wrapping_sub(base));
+        // Targets are scraped at their own moments of the interval: numbers of one size without any order.
+        let firsts = || {
+            rows()
+                .filter_map(|row| row.first())
+                .map(|first| first.wrapping_sub(base) as u64)
+        };
+        let width = bits::width(firsts().fold(0, |all, first| all | first));
+        let mut packed = BitWriter::default();
+        for first in firsts() {
+            packed.put(first, width);
         }
+        out.push(width as u8);
+        out.extend_from_slice(&packed.finish());
         let step = usual_step(rows());
         put_i64(out, step);
         for pair in rows().flat_map(|row| row.windows(2)) {
@@ -112,8 +123,8 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Reads at most `limit` timestamps in all. Each takes a byte of input at least, so that memory is bounded by the input
-    /// as well.
+    /// Reads at most `limit` timestamps in all. A row takes a byte of input at least, and so does each of its timestamps after
+    /// the first: memory is bounded by the input as well.
     ///
     /// # Errors
     /// When anything is missing or out of range. A row has at least one timestamp.
@@ -131,10 +142,15 @@ impl Rows {
             ends.push(u32::try_from(total).map_err(|_| DecodeError::OutOfRange("the length of a timestamp row"))?);
         }
         let base = reader.i64()?;
+        let width = u32::from(reader.u8()?);
+        if width > u64::BITS {
+            return Err(DecodeError::OutOfRange("the width of the first timestamps"));
+        }
+        let mut firsts = BitReader::new(reader.take((count * width as usize).div_ceil(8))?);
         let mut timestamps = vec![0; total];
         let mut start = 0;
         for end in &ends {
-            timestamps[start] = base.wrapping_add(reader.i64()?);
+            timestamps[start] = base.wrapping_add_unsigned(firsts.take(width));
             start = *end as usize;
         }
         let step = reader.i64()?;

@@ -56,13 +56,20 @@ pub struct Mix {
     values: Vec<Values>,
     clocks: Vec<Clock>,
     steps: i64,
+    step_ms: i64,
     start_ms: i64,
 }
 
 impl Mix {
-    /// A fleet whose first scrape is within the first step after `start_ms`. Series come host by host.
+    /// A fleet that is scraped every [`STEP_MS`].
     #[must_use]
     pub fn new(hosts: usize, start_ms: i64) -> Self {
+        Self::with_step(hosts, start_ms, STEP_MS)
+    }
+
+    /// A fleet whose first scrape is within the first step after `start_ms`. Series come host by host.
+    #[must_use]
+    pub fn with_step(hosts: usize, start_ms: i64, step_ms: i64) -> Self {
         let series: Vec<MixSeries> = (0..hosts).flat_map(host_series).collect();
         let values = series
             .iter()
@@ -72,8 +79,9 @@ impl Mix {
         Self {
             series,
             values,
-            clocks: (0..hosts).map(|host| Clock::new(host as u64)).collect(),
+            clocks: (0..hosts).map(|host| Clock::new(host as u64, step_ms)).collect(),
             steps: 0,
+            step_ms,
             start_ms,
         }
     }
@@ -87,7 +95,7 @@ impl Mix {
     /// The next scrape: a timestamp in milliseconds and a value for each series. The series of a host share the timestamp;
     /// every tenth scrape of a host is up to 10 ms early or late.
     pub fn scrape(&mut self) -> Vec<(i64, f64)> {
-        let base = self.start_ms + self.steps * STEP_MS;
+        let base = self.start_ms + self.steps * self.step_ms;
         self.steps += 1;
         let times: Vec<i64> = self.clocks.iter_mut().map(|clock| base + clock.next()).collect();
         let values = self.values.iter_mut().map(Values::next);
@@ -221,9 +229,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(host: u64) -> Self {
+    fn new(host: u64, step_ms: i64) -> Self {
         let mut random = Random(host << 20 | 0xc10c);
-        let offset_ms = random.below(STEP_MS as u64) as i64;
+        let offset_ms = random.below(step_ms.unsigned_abs()) as i64;
         Self { random, offset_ms }
     }
 

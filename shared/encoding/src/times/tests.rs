@@ -32,8 +32,19 @@ fn a_steady_row_takes_a_byte_per_timestamp() {
 }
 
 #[test]
+fn targets_that_are_scraped_within_fifteen_seconds_take_fourteen_bits_each() {
+    let rows: Vec<Vec<i64>> = (0..1_000)
+        .map(|host| vec![1_767_225_600_000 + host * 7_919 % 15_000])
+        .collect();
+    // A byte says how long each row is; a compressor takes those for nothing.
+    assert!(encode(&rows).1.len() < 1_000 + 1_750 + 20);
+}
+
+#[test]
 fn an_empty_row_is_an_error_and_no_rows_are_none() {
-    assert!(decode(&[1, 0, 0, 0]).is_err());
+    assert!(decode(&[1, 0, 0, 0, 0]).is_err());
+    // A width of 65 bits.
+    assert!(decode(&[1, 1, 0, 65, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_err());
     assert!(decode(&encode(&[]).1).unwrap().is_empty());
     assert_eq!(decode(&encode(&[]).1).unwrap().get(0), [] as [i64; 0]);
 }
