@@ -23,8 +23,8 @@ use tidemark_tsdb::stream::StreamRecord;
 use tidemark_tsdb::{Consumer, FlushReport, Layout, Reader, SelectError, Selector, StoreError};
 use tidemark_wire::{BatchBuilder, ErrorId, TimeBounds, envelope};
 
-/// What a reader may remember: little, so that it has to forget too.
-const CACHE_BYTES: usize = 1_000_000;
+/// What a reader may remember: all that there is, or so little that it has to forget.
+const CACHE_BYTES: [usize; 3] = [5_000, 30_000, 10_000_000];
 
 /// How a task ended.
 pub(crate) enum Done {
@@ -208,9 +208,10 @@ pub(crate) struct Warm {
 }
 
 pub(crate) fn reader(process: &Arc<Process>, layout: Layout) -> Warm {
+    let cache_bytes = process.sim.draw(|random| *random.pick(&CACHE_BYTES));
     Warm {
         process: Arc::clone(process),
-        reader: Reader::new(Arc::new(SimStore::new(process)), layout, CACHE_BYTES),
+        reader: Reader::new(Arc::new(SimStore::new(process)), layout, cache_bytes),
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Taken {
 /// One shard.
 pub(crate) struct Shard {
     range: (u128, u128),
+    /// How far its stamps lie behind the time: children may stamp earlier than their parents did.
+    behind_ms: i64,
     pub(crate) parents: Vec<usize>,
     pub(crate) closed_ms: Option<i64>,
     pub(crate) records: Vec<Taken>,
@@ -62,6 +64,7 @@ impl SimStream {
             };
             Shard {
                 range: (share * at, last),
+                behind_ms: 0,
                 parents: Vec::new(),
                 closed_ms: None,
                 records: Vec::new(),
@@ -131,8 +134,16 @@ impl SimStream {
             state.shards.len()
         ));
         for range in ranges {
+            let behind_ms = sim.draw(|random| {
+                if random.chance(0.5) {
+                    0
+                } else {
+                    random.magnitude(1, 5_000)
+                }
+            });
             state.shards.push(Shard {
                 range,
+                behind_ms,
                 parents: parents.clone(),
                 closed_ms: None,
                 records: Vec::new(),
@@ -159,7 +170,9 @@ impl SimStream {
             .position(|shard| shard.closed_ms.is_none() && (shard.range.0..=shard.range.1).contains(&hash_key))
             .expect("the open shards cover all keys");
         // Stamps are about right, and now and then one is older than the one before.
-        let arrival_ms = sim.now_ms() - sim.draw(|random| if random.chance(0.2) { random.between(0, 40) } else { 0 });
+        let arrival_ms = sim.now_ms()
+            - state.shards[shard].behind_ms
+            - sim.draw(|random| if random.chance(0.2) { random.between(0, 40) } else { 0 });
         state.next_sequence += sim.draw(|random| random.between(1, 3) as u64);
         let mut sequence = [0; SequenceNumber::BYTES];
         sequence[SequenceNumber::BYTES - 8..].copy_from_slice(&state.next_sequence.to_be_bytes());

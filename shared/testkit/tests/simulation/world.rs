@@ -127,6 +127,8 @@ pub(crate) struct World {
     /// Answers of all query processes, and what was asked of late.
     cache: Arc<MemoryAnswers>,
     asked: Vec<Parameters>,
+    /// How likely a reshard is, when one may be.
+    reshards: f64,
     /// Whether producers may use old maps of the shards.
     stale_maps: bool,
 }
@@ -142,15 +144,20 @@ impl World {
             _ => base - random.between(0, 6 * HOUR_MS),
         });
         sim.advance(now_ms - base);
-        let layout = sim.draw(|random| Layout {
-            buckets: Buckets::new(random.between(1, 4) as u16).unwrap(),
-            window: WindowLength::from_seconds(*random.pick(&[3_600, 3_600, 7_200, 14_400])).unwrap(),
-            retention: Retention {
-                raw_ms: random.between(1, 2) * DAY_MS,
-                minute_ms: 4 * DAY_MS,
-                hour_ms: 10 * DAY_MS,
-            },
-            grace_ms: *random.pick(&[300_000, 900_000, 3_600_000]),
+        let layout = sim.draw(|random| {
+            let raw_ms = random.between(1, 2) * DAY_MS;
+            // A day is rolled within two days of its beginning, and must be told from something until then.
+            let minute_ms = random.between(3, 4) * DAY_MS;
+            Layout {
+                buckets: Buckets::new(random.between(1, 4) as u16).unwrap(),
+                window: WindowLength::from_seconds(*random.pick(&[3_600, 3_600, 7_200, 14_400])).unwrap(),
+                retention: Retention {
+                    raw_ms,
+                    minute_ms,
+                    hour_ms: minute_ms + random.between(0, 5) * DAY_MS,
+                },
+                grace_ms: *random.pick(&[300_000, 900_000, 3_600_000]),
+            }
         });
         let shards = sim.draw(|random| random.between(1, 3) as usize);
         let workload = sim.draw(|random| Workload::new(random, now_ms, layout.retention.raw_ms));
@@ -175,6 +182,7 @@ impl World {
             work_left: true,
             cache: Arc::default(),
             asked: Vec::new(),
+            reshards: sim.draw(|random| *random.pick(&[0.0, 0.2, 1.0])),
             stale_maps: STALE_MAPS && sim.draw(|random| random.chance(0.3)),
             sim,
         };
@@ -193,7 +201,7 @@ impl World {
             self.step()?;
             if self.tally.steps >= settle_at {
                 self.settle()?;
-                self.jump();
+                self.jump()?;
                 self.set_weather();
                 settle_at = self.next_settling();
             }
@@ -244,7 +252,7 @@ impl World {
             110..=129 => self.sim.advance(self.sim.draw(|random| random.magnitude(1, 60_000))),
             130..=131 => self.pass_time(),
             132 => self.expire(),
-            133 if self.chance(0.2) => self.stream.reshard(&self.sim),
+            133 if self.chance(self.reshards) => self.stream.reshard(&self.sim),
             134 if self.chance(0.3) => self.set_weather(),
             135 if self.chance(0.3) => self.poison(),
             136..=138 => self.count_queue(),
@@ -260,11 +268,19 @@ impl World {
         self.sim.advance(by_ms);
     }
 
-    /// Hours pass, or most of a day, when nothing was left undone.
-    fn jump(&mut self) {
+    /// Hours pass, when nothing was left undone; or days, in which only compactors work.
+    fn jump(&mut self) -> Result<(), String> {
         let by_ms = self.sim.draw(|random| random.magnitude(60_000, MOST_UNSETTLED_MS));
         self.sim.log(&format!("{by_ms} ms pass"));
         self.sim.advance(by_ms);
+        if self.chance(0.2) {
+            for _ in 0..self.draw(7) {
+                self.compact_to_the_end()?;
+                self.settled_ms = self.sim.now_ms();
+                self.sim.advance(MOST_UNSETTLED_MS);
+            }
+        }
+        Ok(())
     }
 
     fn expire(&mut self) {
