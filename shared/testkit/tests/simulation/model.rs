@@ -81,8 +81,8 @@ impl Model {
     /// A record is in the stream.
     pub(crate) fn taken(&mut self, stream: &SimStream, place: Place) {
         stream.look(|shards| {
-            for shard in self.ancestors.len()..shards.len() {
-                let parents = &shards[shard].parents;
+            for shard in shards.iter().skip(self.ancestors.len()) {
+                let parents = &shard.parents;
                 let older = parents.iter().flat_map(|parent| self.ancestors[*parent].clone());
                 let all = older.chain(parents.iter().copied()).collect();
                 self.ancestors.push(all);
@@ -149,8 +149,7 @@ impl Model {
         end_ms: i64,
         begun: u64,
     ) -> impl Iterator<Item = (i64, Expected)> {
-        let range = if start_ms <= end_ms { start_ms..=end_ms } else { 0..=-1 };
-        let found = (start_ms <= end_ms).then(|| self.series[series].versions.range(range));
+        let found = (start_ms <= end_ms).then(|| self.series[series].versions.range(start_ms..=end_ms));
         found
             .into_iter()
             .flatten()

@@ -194,10 +194,16 @@ impl SimStream {
         Place { shard, at }
     }
 
-    /// Whether a shard and all that it came from hold no record at or after the places that `done` tells.
+    /// Whether a shard is closed and has no record at or after the place that `done` tells, and all that it came from neither.
     pub(crate) fn is_finished(&self, shard: usize, done: &dyn Fn(usize) -> usize) -> bool {
-        let state = self.state();
-        state.shards[shard].closed_ms.is_some() && done(shard) >= state.shards[shard].records.len()
+        let (here, parents) = self.look(|shards| {
+            let of = &shards[shard];
+            (
+                of.closed_ms.is_some() && done(shard) >= of.records.len(),
+                of.parents.clone(),
+            )
+        });
+        here && parents.into_iter().all(|parent| self.is_finished(parent, done))
     }
 }
 
