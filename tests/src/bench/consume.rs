@@ -3,11 +3,11 @@
 use super::ingest::Batch;
 use super::report::Report;
 use super::workload::Pushing;
-use super::{BUCKETS, RETENTION_MS, WINDOW_SECONDS, cpu};
+use super::{WINDOW_SECONDS, cpu, layout};
 use anyhow::{Context as _, ensure};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidemark_model::{Bucket, Buckets, Period, SeriesId, Window, WindowLength};
+use tidemark_model::{Bucket, Period, SeriesId, Window};
 use tidemark_tsdb::progress::{Progress, Step};
 use tidemark_tsdb::sequence::{SequenceNumber, ShardId};
 use tidemark_tsdb::store::{
@@ -33,16 +33,7 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let suffix = pushing.suffix();
-    let layout = Layout {
-        buckets: Buckets::new(BUCKETS).context("the number of buckets")?,
-        window: WindowLength::from_seconds(WINDOW_SECONDS).context("the length of a window")?,
-        retention: Retention {
-            raw_ms: RETENTION_MS,
-            minute_ms: RETENTION_MS,
-            hour_ms: RETENTION_MS,
-        },
-        grace_ms: 3_600_000,
-    };
+    let layout = layout(WINDOW_SECONDS)?;
     let store = Arc::new(FreeStore::default());
     let mut consumer = Consumer::new(Arc::clone(&store), layout, Origin::Stream, Arc::new(|| 0));
 
@@ -187,12 +178,7 @@ impl Store for FreeStore {
         Ok(())
     }
 
-    async fn segments(
-        &self,
-        _: Bucket,
-        _: Window,
-        _: Option<SegmentOrder>,
-    ) -> Result<Vec<StoredSegment>, StoreError> {
+    async fn segments(&self, _: Bucket, _: Window, _: Option<SegmentOrder>) -> Result<Vec<StoredSegment>, StoreError> {
         Ok(Vec::new())
     }
 

@@ -18,7 +18,15 @@ impl Report {
 
     /// Keeps a figure and prints it. `goal` is what the project asks for, in words.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: f64, goal: &str) -> anyhow::Result<()> {
-        let name = name.into();
+        self.add_rounded(name.into(), value, goal, 1_000.0)
+    }
+
+    /// Keeps a figure that is a small fraction.
+    pub(crate) fn add_exact(&mut self, name: impl Into<String>, value: f64, goal: &str) -> anyhow::Result<()> {
+        self.add_rounded(name.into(), value, goal, 1_000_000.0)
+    }
+
+    fn add_rounded(&mut self, name: String, value: f64, goal: &str, unit: f64) -> anyhow::Result<()> {
         ensure!(value.is_finite(), "{name} was measured as {value}");
         let goal = if goal.is_empty() {
             String::new()
@@ -26,12 +34,18 @@ impl Report {
             format!("   (goal: {goal})")
         };
         println!("  {name:<52} {:>12}{goal}", readable(value));
-        let rounded = (value * 1_000.0).round() / 1_000.0;
+        let rounded = (value * unit).round() / unit;
         ensure!(
             self.figures.insert(name.clone(), rounded.into()).is_none(),
             "{name} was measured twice"
         );
         Ok(())
+    }
+
+    /// A figure that was measured before.
+    pub(crate) fn get(&self, name: &str) -> anyhow::Result<f64> {
+        let figure = self.figures.get(name).and_then(Value::as_f64);
+        figure.with_context(|| format!("{name} was not measured"))
     }
 
     /// Writes the figures to a file.
@@ -62,6 +76,9 @@ pub(crate) fn print_machine() {
 
 /// Large numbers with separators, small ones with three decimals.
 fn readable(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.1 {
+        return format!("{value:.6}");
+    }
     if value.fract() == 0.0 || value.abs() >= 10_000.0 {
         let digits = format!("{:.0}", value.abs());
         let groups: Vec<&str> = digits
