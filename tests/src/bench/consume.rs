@@ -15,7 +15,7 @@ use tidemark_tsdb::store::{
 };
 use tidemark_tsdb::stream::{DeadLetter, DeadLetters};
 use tidemark_tsdb::tier::{BlockKey, StoredBlock};
-use tidemark_tsdb::{Consumer, Layout, Origin, Retention, Tier};
+use tidemark_tsdb::{Consumer, Layout, Origin, Tier};
 use tokio::runtime::Runtime;
 
 /// DynamoDB's write unit.
