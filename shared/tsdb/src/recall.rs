@@ -24,6 +24,8 @@ pub(crate) struct HeldSegment {
 /// The segments of a bucket and window, as of the last time they were read.
 #[derive(Debug, Default)]
 pub(crate) struct HeldWindow {
+    /// Normal segments up to this place were never looked for; `None` when all were.
+    pub(crate) after: Option<SegmentOrder>,
     /// The normal ones in order, as far as nothing can appear before the last of them.
     pub(crate) known: Vec<HeldSegment>,
     /// The others, which are read again each time: late ones, and the parts of a batch that was not there as a whole.
@@ -33,9 +35,18 @@ pub(crate) struct HeldWindow {
 }
 
 impl HeldWindow {
-    /// The newest normal segment that all older ones are known to be here.
+    /// The newest normal segment that all older ones are known to be here, as far as they were looked for.
     pub(crate) fn newest(&self) -> Option<SegmentOrder> {
-        self.known.last().map(|held| held.order)
+        self.known.last().map(|held| held.order).or(self.after)
+    }
+
+    /// Whether everything after a place was looked for.
+    pub(crate) fn covers(&self, after: Option<SegmentOrder>) -> bool {
+        match (self.after, after) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(here), Some(there)) => here <= there,
+        }
     }
 
     fn bytes(&self) -> usize {

@@ -165,7 +165,11 @@ impl<'r, S: Store> Selection<'r, S> {
     async fn window(&self, window: Window) -> Result<Arc<HeldWindow>, StoreError> {
         match self.live.get(&window) {
             Some(held) => Ok(Arc::clone(held)),
-            None => windows::read(&*self.reader.store, &self.reader.recall, self.bucket, window).await,
+            None => {
+                let from_ms = self.parts.iter().map(|part| part.widened().0).min();
+                let from_ms = from_ms.unwrap_or(window.start_ms);
+                windows::read(&*self.reader.store, &self.reader.recall, self.bucket, window, from_ms).await
+            }
         }
     }
 

@@ -55,6 +55,27 @@ fn one_hour_takes_three_pages_cold_and_nothing_but_new_keys_warm() {
 }
 
 #[test]
+fn what_arrived_long_before_the_range_is_not_read() {
+    let mut house = House::new(NOW - 25 * MINUTE);
+    house.push("cpu", &[("a", NOW - 26 * MINUTE, 1.0)]);
+    house.at(NOW - 10 * MINUTE);
+    // As far in the future as any sample may lie.
+    house.push("cpu", &[("a", NOW, 2.0)]);
+    house.at(NOW);
+    house.push("cpu", &[("a", NOW - MINUTE, 3.0)]);
+    let reader = house.reader();
+    assert_eq!(select(&reader, 2 * MINUTE, NOW), [host("a", &[3.0, 2.0])]);
+    assert_eq!(house.watched.asked().segments_given, 2);
+    assert_eq!(select(&reader, 2 * MINUTE, NOW), [host("a", &[3.0, 2.0])]);
+    assert_eq!(house.watched.asked().segments_given, 0);
+    // A longer range needs what was left out; a shorter one then reads nothing again.
+    assert_eq!(select(&reader, 30 * MINUTE, NOW), [host("a", &[1.0, 3.0, 2.0])]);
+    assert_eq!(house.watched.asked().segments_given, 3);
+    assert_eq!(select(&reader, 2 * MINUTE, NOW), [host("a", &[3.0, 2.0])]);
+    assert_eq!(house.watched.asked().segments_given, 0);
+}
+
+#[test]
 fn new_series_are_read_alone() {
     let mut house = House::new(NOW);
     let names: Vec<String> = (0..50).map(|host| format!("host-{host:02}")).collect();

@@ -4,23 +4,38 @@
 //! batches before it are; what is written afterwards comes after it in order, or is a batch that was cut again, whose samples
 //! the complete one holds too and whose place in the merge is before it. A batch that is there in parts is no such mark: it
 //! is read again, with all that comes after, and so are late segments, which may appear anywhere.
+//!
+//! A query of the last minutes does not read the hours before them: no sample is taken that lies further in the future than
+//! [`limits::MAX_FUTURE_MS`], so that what arrived longer before the range holds nothing of it.
 
 use crate::recall::{HeldSegment, HeldWindow, Recall};
 use crate::segment;
+use crate::sequence::SequenceNumber;
 use crate::store::{SegmentOrder, Store, StoreError, StoredSegment};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tidemark_model::{Bucket, Window};
+use tidemark_model::{Bucket, Window, limits};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The segments of a window, with what is new since the last time.
+/// How far ingest's clock may be ahead of the stream's.
+const MAX_SKEW_MS: i64 = 120_000;
+
+/// The segments of a window that may hold samples of `from_ms` and later, with what is new since the last time.
 pub(super) async fn read(
     store: &impl Store,
     recall: &Recall,
     bucket: Bucket,
     window: Window,
+    from_ms: i64,
 ) -> Result<Arc<HeldWindow>, StoreError> {
-    let before = recall.window(bucket, window).unwrap_or_default();
+    let after = (from_ms > window.start_ms).then(|| arrived_before(from_ms));
+    let before = recall.window(bucket, window).filter(|held| held.covers(after));
+    let before = before.unwrap_or_else(|| {
+        Arc::new(HeldWindow {
+            after,
+            ..HeldWindow::default()
+        })
+    });
     let stored = store.segments(bucket, window, before.newest()).await?;
     let newest_arrival = stored
         .iter()
@@ -44,12 +59,26 @@ pub(super) async fn read(
     }
     recall.note(bucket, newest_arrival);
     let read = Arc::new(HeldWindow {
+        after: before.after,
         known: before.known.iter().cloned().chain(normal).collect(),
         rest: unfinished.into_iter().chain(late).collect(),
         rest_hash,
     });
     recall.keep_window(bucket, window, Arc::clone(&read));
     Ok(read)
+}
+
+/// A place that everything comes before that arrived too early to hold a sample of that time.
+fn arrived_before(timestamp_ms: i64) -> SegmentOrder {
+    let arrival_ms = timestamp_ms.saturating_sub(limits::MAX_FUTURE_MS + MAX_SKEW_MS);
+    SegmentOrder {
+        arrival_ms: u64::try_from(arrival_ms).unwrap_or(0),
+        last: SequenceNumber::BEFORE_ALL,
+        shard: 0,
+        first_hash: 0,
+        part: 0,
+        last_part: 0,
+    }
 }
 
 fn decoded(stored: &StoredSegment) -> Result<HeldSegment, StoreError> {
