@@ -18,6 +18,7 @@ mod processes;
 mod random;
 mod settle;
 mod sim;
+mod starts;
 mod store;
 mod stream;
 mod tiers;

@@ -1,11 +1,11 @@
 //! The scheduler: starts processes, polls their tasks in an order of chance, lets time pass, and checks every answer.
 
 use crate::model::Model;
-use crate::processes::{self, Answer, Done, Question, Sandbox, Warm};
+use crate::processes::{self, Answer, Done, Sandbox, Warm};
 use crate::sim::{Faults, Process, Sim};
 use crate::stream::{Place, SimStream};
 use crate::tiers;
-use crate::values::{FUNCTIONS, Parameters};
+use crate::values::Parameters;
 use crate::workload::Workload;
 use std::ops::Range;
 use std::pin::Pin;
@@ -14,11 +14,10 @@ use std::task::{Context, Poll, Waker};
 use tidemark_model::{Buckets, DAY_MS, Period, WindowLength};
 use tidemark_tsdb::answers::MemoryAnswers;
 use tidemark_tsdb::compact::CompactReport;
-use tidemark_tsdb::drain::QueueStats;
 use tidemark_tsdb::plan::Want;
 use tidemark_tsdb::{FlushReport, Layout, Retention};
 
-const HOUR_MS: i64 = 3_600_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
 
 /// How finely queries want their answers.
 pub(crate) const WANTS: [Want; 5] = [
@@ -33,10 +32,6 @@ pub(crate) const WANTS: [Want; 5] = [
 /// Not yet: the consumers of both write normal segments then, in no order between them, and a warm reader that has read the
 /// faster one's never asks for the slower one's.
 const STALE_MAPS: bool = false;
-
-/// Whether the first compactor may come hours after the first samples. Not yet: it leaves out the windows that the raw retention
-/// has passed by then, although their samples belong into the coarser tiers.
-const COMPACTS_LATE: bool = false;
 
 /// No more than this passes from one settling to the next: what ties flushes and compaction to the life of segments, see
 /// the model.
@@ -67,10 +62,10 @@ pub(crate) struct Task {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Mapping {
     /// The place of the first record that was not acknowledged.
-    next: usize,
-    running: bool,
+    pub(crate) next: usize,
+    pub(crate) running: bool,
     /// How many records the next batch may have, after one that failed.
-    most: Option<usize>,
+    pub(crate) most: Option<usize>,
 }
 
 /// What a run did, for the report.
@@ -115,22 +110,22 @@ pub(crate) struct World {
     pub(crate) workload: Workload,
     pub(crate) tasks: Vec<Task>,
     pub(crate) mappings: Vec<Mapping>,
-    sandboxes: Vec<Sandbox>,
+    pub(crate) sandboxes: Vec<Sandbox>,
     pub(crate) warm: Vec<Warm>,
-    arrived: Arc<Mutex<Vec<Place>>>,
-    processes: usize,
+    pub(crate) arrived: Arc<Mutex<Vec<Place>>>,
+    pub(crate) processes: usize,
     pub(crate) settled_ms: i64,
     /// No sample is older than this.
     pub(crate) first_ms: i64,
     /// Whether the last compactor found anything to do.
     pub(crate) work_left: bool,
     /// Answers of all query processes, and what was asked of late.
-    cache: Arc<MemoryAnswers>,
-    asked: Vec<Parameters>,
+    pub(crate) cache: Arc<MemoryAnswers>,
+    pub(crate) asked: Vec<Parameters>,
     /// How likely a reshard is, when one may be.
-    reshards: f64,
+    pub(crate) reshards: f64,
     /// Whether producers may use old maps of the shards.
-    stale_maps: bool,
+    pub(crate) stale_maps: bool,
 }
 
 impl World {
@@ -192,7 +187,8 @@ impl World {
 
     /// Runs some steps, then settles and compares everything.
     pub(crate) fn run(&mut self, steps: u64) -> Result<(), String> {
-        if !COMPACTS_LATE || self.chance(0.5) {
+        // Or the first compactor comes hours after the first samples.
+        if self.chance(0.5) {
             self.compact_to_the_end()?;
         }
         let mut settle_at = self.next_settling();
@@ -229,11 +225,11 @@ impl World {
         self.sim.log(&format!("{faults:?}"));
     }
 
-    fn draw(&self, below: usize) -> usize {
+    pub(crate) fn draw(&self, below: usize) -> usize {
         self.sim.draw(|random| random.below(below))
     }
 
-    fn chance(&self, probability: f64) -> bool {
+    pub(crate) fn chance(&self, probability: f64) -> bool {
         self.sim.draw(|random| random.chance(probability))
     }
 
@@ -311,231 +307,13 @@ impl World {
         });
     }
 
-    fn push(&mut self) {
-        let process = self.process("ingest");
-        let now_ms = process.now_ms();
-        let workload = &mut self.workload;
-        let pushes = self.sim.draw(|random| workload.request(random, now_ms));
-        if pushes.is_empty() {
-            return;
-        }
-        let arrived = Arc::clone(&self.arrived);
-        let producer = processes::producer(&process, &self.stream, self.stale_maps, arrived);
-        let json = self.chance(0.2);
-        let pushes = pushes.into_iter().map(|(at, sample)| {
-            let source = &self.workload.sources[at];
-            (source.metric.clone(), source.labels.clone(), sample)
-        });
-        let future = processes::ingest(producer, self.layout, pushes.collect(), json);
-        self.start(&process, Kind::Ingest, 10_000, future);
-    }
-
-    /// A record that is no envelope.
-    fn poison(&mut self) {
-        let (key, length) = self
-            .sim
-            .draw(|random| (u128::from(random.next()) << 64, random.below(30)));
-        let data = (0..length).map(|at| (at * 37) as u8).collect();
-        let place = self.stream.append(&self.sim, key, data);
-        self.arrived.lock().unwrap().push(place);
-        self.take_arrived();
-    }
-
-    fn take_arrived(&mut self) {
+    pub(crate) fn take_arrived(&mut self) {
         let arrived = std::mem::take(&mut *self.arrived.lock().unwrap());
         for place in arrived {
             self.tally.records += 1;
             self.sim.tick();
             self.model.taken(&self.stream, place);
         }
-    }
-
-    /// The event source mapping delivers a batch of a shard.
-    fn deliver(&mut self) {
-        let shards = self.stream.look(<[_]>::len);
-        self.mappings.resize(shards, Mapping::default());
-        let shard = self.draw(shards);
-        self.deliver_of(shard);
-    }
-
-    pub(crate) fn deliver_of(&mut self, shard: usize) {
-        let mapping = self.mappings[shard];
-        let next = |shard: usize| self.mappings[shard].next;
-        let ready = self.stream.look(|shards| shards[shard].parents.clone());
-        let ready = ready.iter().all(|parent| self.stream.is_finished(*parent, &next));
-        let waiting = self.stream.look(|shards| shards[shard].records.len()) - mapping.next;
-        if mapping.running || !ready || waiting == 0 {
-            return;
-        }
-        let most = mapping.most.unwrap_or(usize::MAX).min(waiting);
-        let count = self.sim.draw(|random| random.magnitude(1, 12)) as usize;
-        let range = mapping.next..mapping.next + count.min(most);
-        self.mappings[shard].running = true;
-        let sandbox = if self.sandboxes.is_empty() || self.chance(0.1) {
-            let process = self.process("consume");
-            processes::consumer(&process, self.layout)
-        } else {
-            let at = self.draw(self.sandboxes.len());
-            self.sandboxes.swap_remove(at)
-        };
-        let process = Arc::clone(&sandbox.process);
-        process.log(&format!("is given records {range:?} of shard {shard}"));
-        let records = self.stream.look(|shards| {
-            let records = &shards[shard].records[range.clone()];
-            records.iter().map(|taken| taken.record.clone()).collect::<Vec<_>>()
-        });
-        self.start(
-            &process,
-            Kind::Consume(shard),
-            60_000,
-            processes::flush(sandbox, shard, range, records),
-        );
-    }
-
-    fn operate(&mut self) {
-        let process = self.process("operator");
-        let hurry = self.chance(0.3);
-        let steps = self.draw(8);
-        let back_ms = self.sim.draw(|random| random.magnitude(1, DAY_MS));
-        let from_ms = self.chance(0.5).then_some(self.sim.now_ms() - back_ms);
-        process.log(&format!("stores what waits, from {from_ms:?}"));
-        let future = processes::drain(&process, &self.stream, self.layout, from_ms, hurry.then_some(steps));
-        self.start(&process, Kind::Operate, 300_000, future);
-    }
-
-    fn compact(&mut self) {
-        let process = self.process("compact");
-        let hurry = self.chance(0.2);
-        let steps = self.draw(30);
-        let first = self.draw(usize::from(self.layout.buckets.count())) as u16;
-        // Some leave no lease behind that is worth the name, so that passes overlap.
-        let lease_ms = self.sim.draw(|random| random.magnitude(1, 300_000));
-        let future = processes::compact(
-            Arc::clone(&process),
-            self.layout,
-            first,
-            lease_ms,
-            hurry.then_some(steps),
-        );
-        self.start(&process, Kind::Compact, 300_000, future);
-    }
-
-    /// Somebody looks at the queue.
-    pub(crate) fn count_queue(&mut self) {
-        let process = self.process("statistics");
-        let future = processes::count(&process, &self.stream, self.queue());
-        self.start(&process, Kind::Ask, 30_000, future);
-    }
-
-    /// How many samples were taken, and how many of them are not stored.
-    fn queue(&self) -> (u64, u64) {
-        let (mut taken, mut waiting) = (0, 0);
-        self.stream.look(|shards| {
-            for (shard, of) in shards.iter().enumerate() {
-                for (at, record) in of.records.iter().enumerate() {
-                    let samples = record.samples.len() as u64;
-                    taken += samples;
-                    waiting += if self.model.is_stored(Place { shard, at }) {
-                        0
-                    } else {
-                        samples
-                    };
-                }
-            }
-        });
-        (taken, waiting)
-    }
-
-    /// Every sample is counted once: as stored or as waiting. What was stored before is not waiting; more may be stored than is
-    /// known, by a consumer that died before it could say so.
-    fn counted(&self, (taken, waiting): (u64, u64), stats: &QueueStats) -> Result<(), String> {
-        let (now_taken, _) = self.queue();
-        let by_partition: u64 = stats.events_by_partition.values().sum();
-        let right = (taken..=now_taken).contains(&stats.total_events)
-            && stats.complete
-            && by_partition <= stats.total_events
-            && stats.unconsumed_events <= waiting + now_taken - taken;
-        if right {
-            return Ok(());
-        }
-        Err(format!(
-            "of {taken} to {now_taken} samples, of which at most {waiting} waited, are told {stats:?}"
-        ))
-    }
-
-    /// A query, by a process that is warm or not.
-    fn ask(&mut self) {
-        let warm = if self.warm.is_empty() || self.chance(0.2) {
-            let process = self.process("query");
-            processes::reader(&process, self.layout)
-        } else {
-            let at = self.draw(self.warm.len());
-            self.warm.swap_remove(at)
-        };
-        let metric = self.sim.draw(|random| random.pick(&self.workload.metrics).clone());
-        let question = self.question(metric);
-        let process = Arc::clone(&warm.process);
-        if self.chance(0.5) {
-            self.start(&process, Kind::Ask, 30_000, processes::ask(warm, question));
-            return;
-        }
-        let parameters = self.parameters(&question);
-        let (cache, fresh) = (Arc::clone(&self.cache), self.chance(0.05));
-        self.start(
-            &process,
-            Kind::Ask,
-            30_000,
-            processes::ask_api(warm, cache, parameters, fresh),
-        );
-    }
-
-    /// A query of the API, most often one that was asked before.
-    fn parameters(&mut self, question: &Question) -> Parameters {
-        if !self.asked.is_empty() && self.chance(0.7) {
-            let at = self.draw(self.asked.len());
-            return self.asked[at].clone();
-        }
-        let (step_s, function, by_host) = self.sim.draw(|random| {
-            let step_s = match question.want {
-                Want::Step(step_ms) => Some(step_ms / 1_000),
-                Want::Finest | Want::Samples => None,
-            };
-            (step_s, *random.pick(&FUNCTIONS), random.chance(0.5))
-        });
-        // No more steps than a query may have.
-        let most_ms = step_s.map_or(i64::MAX, |step_s| step_s * 1_000 * 10_000);
-        let range = (
-            question.start_ms.max(question.end_ms.saturating_sub(most_ms)),
-            question.end_ms,
-        );
-        let parameters = Parameters::new(&question.metric, range, step_s, function, by_host);
-        if self.asked.len() == 6 {
-            let at = self.draw(6);
-            self.asked.swap_remove(at);
-        }
-        self.asked.push(parameters.clone());
-        parameters
-    }
-
-    /// A question for some range, most often a recent one.
-    pub(crate) fn question(&self, metric: String) -> Question {
-        let now_ms = self.sim.now_ms();
-        let longest_ms = self.layout.retention.longest_ms() + DAY_MS;
-        self.sim.draw(|random| {
-            let mut end_ms = now_ms + 600_000 - random.magnitude(1, longest_ms);
-            let mut start_ms = end_ms - random.magnitude(1, longest_ms);
-            if random.chance(0.5) {
-                start_ms -= start_ms.rem_euclid(HOUR_MS);
-                end_ms -= end_ms.rem_euclid(HOUR_MS) + random.between(0, 1);
-            }
-            Question {
-                metric,
-                start_ms,
-                end_ms: end_ms.max(start_ms),
-                want: *random.pick(&WANTS),
-                counter: random.chance(0.5),
-            }
-        })
     }
 
     /// One task gets its turn.

@@ -36,16 +36,16 @@ pub(super) struct Work {
 impl Work {
     pub(super) fn of(progress: &Progress, layout: &Layout, now_ms: i64) -> Self {
         let day_of = |at| Tier::Hour.block_start_ms(layout.window, at);
-        let oldest_ms = now_ms.saturating_sub(layout.retention.raw_ms);
         let not_due_ms = layout.window.of(now_ms.saturating_sub(layout.grace_ms)).start_ms;
-        // The first pass begins with what queries still see. Those that go on take what there is segments of.
-        let from = |done: Option<i64>, first: i64| done.map_or(first, |done| done.max(layout.oldest_day_ms(now_ms)));
-        let due = from(progress.compacted_before_ms, layout.window.of(oldest_ms).start_ms)..not_due_ms;
+        // All that there is segments of, in the first pass too: it may come hours after samples that were old already then.
+        let oldest_ms = layout.oldest_day_ms(now_ms);
+        let from = |done: Option<i64>| done.map_or(oldest_ms, |done| done.max(oldest_ms));
+        let due = from(progress.compacted_before_ms)..not_due_ms;
         let compacted_ms = progress.compacted_before_ms.map_or(due.end, |done| done.max(due.end));
         let mut work = Self {
             dirty: BTreeMap::new(),
             lost: Vec::new(),
-            days: from(progress.rolled_before_ms, day_of(oldest_ms))..day_of(compacted_ms),
+            days: from(progress.rolled_before_ms)..day_of(compacted_ms),
             due,
         };
         for (window, marks) in &progress.dirty {
@@ -309,10 +309,11 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
                 let keys = blocks?.into_iter().map(|block| block.key);
                 older.extend(keys.filter(|key| key.epoch < self.maker.epoch));
             }
-            if !older.is_empty() {
-                let count = older.len() as u64;
-                self.store.delete_blocks(older).await?;
-                self.report.blocks_deleted += count;
+            self.report.blocks_deleted += older.len() as u64;
+            // Their first parts before the others: a reader takes a block without its first part for none.
+            let (firsts, others): (Vec<_>, Vec<_>) = older.into_iter().partition(|key| key.part == 0);
+            for keys in [firsts, others].into_iter().filter(|keys| !keys.is_empty()) {
+                self.store.delete_blocks(keys).await?;
             }
         }
         Ok(())

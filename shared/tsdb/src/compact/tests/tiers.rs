@@ -90,13 +90,15 @@ fn a_series_that_needs_several_items_is_read_from_all_of_them() {
 }
 
 #[test]
-fn the_first_pass_begins_with_the_oldest_window_that_is_still_kept() {
+fn the_first_pass_takes_all_that_there_is_segments_of() {
     let mut plant = Plant::default();
     let now_ms = MIDNIGHT + 2 * HOUR_MS;
     let oldest_ms = now_ms - 3 * DAY_MS;
-    let expired = (FAST, oldest_ms - 3 * HOUR_MS, 1.0);
+    let gone = (FAST, oldest_ms - 2 * DAY_MS, 0.0);
+    // Raw samples of then are not kept any more, but it belongs into the coarser tiers.
+    let old = (FAST, oldest_ms - 3 * HOUR_MS, 1.0);
     let kept = (FAST, oldest_ms + HOUR_MS, 2.0);
-    plant.write(oldest_ms + HOUR_MS, Origin::Stream, &[expired, kept]);
+    plant.write(oldest_ms + HOUR_MS, Origin::Stream, &[gone, old, kept]);
     plant.compact(now_ms);
     let blocks = plant.store.all_blocks();
     let raw: Vec<i64> = blocks
@@ -104,7 +106,7 @@ fn the_first_pass_begins_with_the_oldest_window_that_is_still_kept() {
         .filter(|block| block.key.tier == Tier::Raw)
         .map(|block| block.key.start_ms)
         .collect();
-    assert_eq!(raw, [layout().window.of(kept.1).start_ms]);
+    assert_eq!(raw, [old, kept].map(|(_, at, _)| layout().window.of(at).start_ms));
 }
 
 #[test]
