@@ -138,7 +138,7 @@ impl Scene {
         &self,
         reader: &Reader<DynamoStore>,
         range: (i64, i64),
-    ) -> anyhow::Result<(usize, HashMap<&str, (u64, f64)>)> {
+    ) -> anyhow::Result<(usize, HashMap<&'static str, (u64, f64)>)> {
         let series = self.mix.series().first().context("no series")?;
         let filter: serde_json::Map<String, Value> = series
             .labels
