@@ -78,7 +78,15 @@ impl<S: Store> Blocks<'_, S> {
         let to = found.partition_point(|block| block.key.start_ms <= key.start_ms);
         let all = &found[from..to];
         let begun = all.partition_point(|block| block.key.epoch <= self.progress.epoch);
-        let epoch = all[..begun].last().or(all.last()).map(|block| block.key.epoch);
+        // One that is being deleted has lost its first part first.
+        let newest = |blocks: &[StoredBlock]| {
+            blocks
+                .iter()
+                .rev()
+                .find(|block| block.key.part == 0)
+                .map(|block| block.key.epoch)
+        };
+        let epoch = newest(&all[..begun]).or_else(|| newest(all));
         let parts = all.iter().filter(|block| Some(block.key.epoch) == epoch);
         let block: Block = parts.map(|block| block.data.clone()).collect::<Vec<_>>().into();
         if begun == all.len() {
