@@ -86,6 +86,7 @@ impl World {
         let process = self.process("query");
         let cold = processes::reader(&process, self.layout);
         let mut readers = std::mem::take(&mut self.warm);
+        readers.retain(|warm| !warm.process.is_old());
         readers.push(cold);
         for metric in self.workload.metrics.clone() {
             for want in WANTS {

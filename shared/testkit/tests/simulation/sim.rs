@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use tidemark_model::DAY_MS;
 use tidemark_tsdb::memory::MemoryStore;
 
 /// How many lines of the log are kept for a failure's report.
@@ -202,6 +203,12 @@ impl Process {
     pub(crate) fn now_ms(&self) -> i64 {
         let now_ms = self.sim.now_ms();
         now_ms + self.skew_ms + (now_ms - self.born_ms) * self.drift_ppm / 1_000_000
+    }
+
+    /// Whether Lambda has put it away by now. Two days is the longest that anything counts on: what was folded into a block is
+    /// noted in the bucket's progress for that long after it can not happen any more.
+    pub(crate) fn is_old(&self) -> bool {
+        self.sim.now_ms() - self.born_ms > DAY_MS
     }
 
     pub(crate) fn has_crashed(&self) -> bool {

@@ -62,6 +62,7 @@ impl World {
         let count = self.sim.draw(|random| random.magnitude(1, 12)) as usize;
         let range = mapping.next..mapping.next + count.min(most);
         self.mappings[shard].running = true;
+        self.sandboxes.retain(|sandbox| !sandbox.process.is_old());
         let sandbox = if self.sandboxes.is_empty() || self.chance(0.1) {
             let process = self.process("consume");
             processes::consumer(&process, self.layout)
@@ -156,6 +157,7 @@ impl World {
 
     /// A query, by a process that is warm or not.
     pub(crate) fn ask(&mut self) {
+        self.warm.retain(|warm| !warm.process.is_old());
         let warm = if self.warm.is_empty() || self.chance(0.2) {
             let process = self.process("query");
             processes::reader(&process, self.layout)
