@@ -106,9 +106,38 @@ pub(crate) struct Seen {
     pub(crate) newest_arrival: Option<u64>,
 }
 
+/// The references that segments of a bucket and period named, in the order in which they were first seen.
+#[derive(Debug, Default)]
+struct References {
+    /// The bucket's [`Seen::news`] before this was begun: what was seen earlier may be missing.
+    since: u64,
+    /// Bits, 65,536 to an entry: references are handed out one after the other.
+    seen: HashMap<u16, Box<[u64; 1_024]>>,
+    /// Each with the news that brought it, ascending.
+    order: Vec<(u64, u32)>,
+}
+
+impl References {
+    fn add(&mut self, news: u64, reference: u32) {
+        let [high, low] = [reference >> 16, reference & 0xffff];
+        // 16 bits each.
+        let bits = self.seen.entry(high as u16).or_insert_with(|| Box::new([0; 1_024]));
+        let (word, bit) = (&mut bits[low as usize / 64], 1 << (low % 64));
+        if *word & bit == 0 {
+            *word |= bit;
+            self.order.push((news, reference));
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.seen.len() * 8_300 + self.order.len() * 16
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Window(Bucket, Window),
+    References(Bucket, Period),
     Block(HeldBlock),
     Catalog(Arc<str>, Period),
 }
@@ -118,6 +147,7 @@ enum Held {
     Window(Arc<HeldWindow>),
     Block(Block),
     Catalog(Arc<HeldCatalog>),
+    References(Arc<References>),
 }
 
 /// See the module.
@@ -166,7 +196,7 @@ impl Recall {
     pub(crate) fn window(&self, bucket: Bucket, window: Window) -> Option<Arc<HeldWindow>> {
         match self.state().get(&Key::Window(bucket, window))? {
             Held::Window(held) => Some(held),
-            Held::Block(_) | Held::Catalog(_) => None,
+            _ => None,
         }
     }
 
@@ -179,7 +209,7 @@ impl Recall {
     pub(crate) fn catalog(&self, metric: &str, period: Period) -> Option<Arc<HeldCatalog>> {
         match self.state().get(&Key::Catalog(metric.into(), period))? {
             Held::Catalog(held) => Some(held),
-            Held::Block(_) | Held::Window(_) => None,
+            _ => None,
         }
     }
 
@@ -198,7 +228,7 @@ impl Recall {
         let mut state = self.state();
         let find = |key: &HeldBlock| match state.get(&Key::Block(*key))? {
             Held::Block(block) => Some(block),
-            Held::Catalog(_) | Held::Window(_) => None,
+            _ => None,
         };
         keys.iter().map(find).collect()
     }
@@ -214,12 +244,47 @@ impl Recall {
         self.state().seen.get(&bucket).copied().unwrap_or_default()
     }
 
-    /// Notes that a read brought something that was not remembered, and the newest arrival among it.
-    pub(crate) fn note(&self, bucket: Bucket, newest_arrival: Option<u64>) {
+    /// Notes that a read brought segments that were not remembered, and the newest arrival among the normal ones.
+    pub(crate) fn note<'a>(
+        &self,
+        bucket: Bucket,
+        period: Period,
+        newest_arrival: Option<u64>,
+        segments: impl Iterator<Item = &'a HeldSegment>,
+    ) {
         let mut state = self.state();
         let seen = state.seen.entry(bucket).or_default();
+        let since = seen.news;
         seen.news += 1;
         seen.newest_arrival = seen.newest_arrival.max(newest_arrival);
+        let news = seen.news;
+        let key = Key::References(bucket, period);
+        // Nobody else holds it: it never leaves this lock.
+        let mut references = match state.remove(&key) {
+            Some(Held::References(known)) => Arc::try_unwrap(known).unwrap_or_default(),
+            _ => References {
+                since,
+                ..References::default()
+            },
+        };
+        for held in segments {
+            for reference in held.segment.references() {
+                references.add(news, *reference);
+            }
+        }
+        let bytes = references.bytes();
+        state.put(key, Held::References(Arc::new(references)), bytes, self.budget);
+    }
+
+    /// The references that segments of a bucket and period named since a number of [`Seen::news`], and none before. `None`
+    /// when that was forgotten.
+    pub(crate) fn named_since(&self, bucket: Bucket, period: Period, news: u64) -> Option<Vec<u32>> {
+        let mut state = self.state();
+        let Held::References(known) = state.get(&Key::References(bucket, period))? else {
+            return None;
+        };
+        let from = known.order.partition_point(|(of, _)| *of <= news);
+        (known.since <= news).then(|| known.order[from..].iter().map(|(_, reference)| *reference).collect())
     }
 }
 
@@ -258,11 +323,11 @@ impl State {
         );
     }
 
-    fn remove(&mut self, key: &Key) {
-        if let Some(slot) = self.entries.remove(key) {
-            self.by_use.remove(&slot.used);
-            self.bytes -= slot.bytes;
-        }
+    fn remove(&mut self, key: &Key) -> Option<Held> {
+        let slot = self.entries.remove(key)?;
+        self.by_use.remove(&slot.used);
+        self.bytes -= slot.bytes;
+        Some(slot.held)
     }
 }
 

@@ -1,7 +1,7 @@
 //! A selection, opened and read part by part.
 //!
-//! Opening it reads what says what there is: the segments of the windows that are still written to, then the catalog that
-//! names their series. Reading it hands everything to a [`Visit`], window by window in ascending order of time, so that
+//! Opening it reads what says what there is: the segments of the windows that are still written to and of a few more, then the
+//! catalog that names their series. Reading it hands everything to a [`Visit`], window by window in ascending order of time, so that
 //! what is held at once is a few windows, however long the range is.
 
 use super::blocks::{Blocks, Wanted};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tidemark_model::series::hash_name;
 use tidemark_model::{Bucket, Labels, Period, Sample, Window, limits};
 
-/// How many windows of segments are read ahead.
+/// How many windows of segments are read ahead; as many are read early besides those that nobody can have closed.
 const WINDOWS_AT_ONCE: usize = 3;
 
 /// About how many blocks are held at once: some 20 MB of chunks.
@@ -58,7 +58,8 @@ pub struct Selection<'r, S> {
     bucket: Bucket,
     parts: Vec<Part>,
     progress: Option<Progress>,
-    live: BTreeMap<Window, Arc<HeldWindow>>,
+    /// Windows that were read before the catalog.
+    early: BTreeMap<Window, Arc<HeldWindow>>,
     series: Vec<Arc<CatalogEntry>>,
     /// Ascending by reference.
     references: HashMap<Period, Vec<(u32, usize)>>,
@@ -80,11 +81,11 @@ impl<'r, S: Store> Selection<'r, S> {
             bucket,
             parts: plan(range, layout, progress.as_ref()),
             progress,
-            live: BTreeMap::new(),
+            early: BTreeMap::new(),
             series: Vec::new(),
             references: HashMap::new(),
         };
-        selection.read_live(range.now_ms).await?;
+        selection.read_early(range.now_ms).await?;
         selection.read_series(selector).await?;
         Ok(selection)
     }
@@ -122,14 +123,14 @@ impl<'r, S: Store> Selection<'r, S> {
         };
         let mut windows = Vec::new();
         for window in self.windows(Source::Segments) {
-            match self.live.get(&window) {
+            match self.early.get(&window) {
+                _ if is_closed(window) => {}
                 // Read before the catalog, so that the catalog names all that was in it.
                 Some(held) => windows.push(WindowEvidence {
                     window,
                     newest: held.newest(),
                     rest: held.rest_hash,
                 }),
-                None if is_closed(window) => {}
                 None => return None,
             }
         }
@@ -151,19 +152,25 @@ impl<'r, S: Store> Selection<'r, S> {
         windows
     }
 
-    async fn read_live(&mut self, now_ms: i64) -> Result<(), SelectError> {
-        let mut live = self.windows(Source::Segments);
-        live.retain(|window| self.reader.layout.is_open(*window, now_ms));
-        let reads: Vec<_> = live.iter().map(|window| self.window(*window)).collect();
+    async fn read_early(&mut self, now_ms: i64) -> Result<(), SelectError> {
+        let windows = self.windows(Source::Segments);
+        let (mut early, others): (Vec<Window>, Vec<Window>) = windows
+            .into_iter()
+            .partition(|window| self.reader.layout.is_open(*window, now_ms));
+        // Late data, or windows that are about to be compacted: most often none or one.
+        if others.len() <= WINDOWS_AT_ONCE {
+            early.extend(others);
+        }
+        let reads: Vec<_> = early.iter().map(|window| self.window(*window)).collect();
         let read = bounded::all(reads).await;
-        for (window, held) in live.into_iter().zip(read) {
-            self.live.insert(window, held?);
+        for (window, held) in early.into_iter().zip(read) {
+            self.early.insert(window, held?);
         }
         Ok(())
     }
 
     async fn window(&self, window: Window) -> Result<Arc<HeldWindow>, StoreError> {
-        match self.live.get(&window) {
+        match self.early.get(&window) {
             Some(held) => Ok(Arc::clone(held)),
             None => {
                 let from_ms = self.parts.iter().map(|part| part.widened().0).min();
@@ -177,11 +184,6 @@ impl<'r, S: Store> Selection<'r, S> {
         let Some((first, last)) = self.parts.first().zip(self.parts.last()) else {
             return Ok(());
         };
-        let is_closed = |window: &Window| {
-            self.progress
-                .as_ref()
-                .is_some_and(|progress| progress.is_closed(*window))
-        };
         let place = series::Place {
             metric: &selector.metric,
             bucket: self.bucket,
@@ -189,11 +191,10 @@ impl<'r, S: Store> Selection<'r, S> {
                 late_marks: progress.late_marks,
                 compacted_before_ms: progress.compacted_before_ms,
             }),
-            // Windows that are read later may name series that nothing has told of yet.
             is_told: self
                 .windows(Source::Segments)
                 .iter()
-                .all(|window| self.live.contains_key(window) || is_closed(window)),
+                .all(|window| self.early.contains_key(window)),
         };
         let (store, recall) = (&*self.reader.store, &*self.reader.recall);
         let length = self.reader.layout.window;

@@ -1,9 +1,9 @@
 use super::*;
 use crate::segment::{self, Entry};
 use crate::sequence::SequenceNumber;
-use crate::store::{SegmentOrder, StoredSegment};
+use crate::store::{CatalogEntry, NewCatalogEntry, SegmentOrder, StoredSegment};
 use crate::testing::{Asked, HOUR, House, MIDNIGHT, MINUTE, Watched, block_on, layout, selector};
-use tidemark_model::{Bucket, DAY_MS, Window};
+use tidemark_model::{Bucket, DAY_MS, Period, Window};
 
 /// Five in the afternoon: the last hour lies in two windows.
 const NOW: i64 = MIDNIGHT + 16 * HOUR + 30 * MINUTE;
@@ -110,6 +110,60 @@ fn what_an_operator_stores_is_found_each_time() {
 }
 
 #[test]
+fn segments_without_new_series_need_no_catalog() {
+    let mut house = house();
+    let reader = house.reader();
+    select(&reader, HOUR, NOW);
+    house.push("cpu", &[("a", NOW, 4.0), ("b", NOW, 5.0)]);
+    house.push("mem", &[("a", NOW, 4.0)]);
+    house.watched.asked();
+    assert_eq!(
+        select(&reader, HOUR, NOW),
+        [host("a", &[1.0, 3.0, 4.0]), host("b", &[2.0, 5.0])]
+    );
+    let asked = house.watched.asked();
+    assert_eq!((asked.segments_given, asked.catalogs), (2, 0));
+}
+
+#[test]
+fn another_reference_of_a_series_is_found_wherever_it_was_entered() {
+    let mut house = house();
+    let reader = house.reader();
+    select(&reader, HOUR, NOW);
+    // A batch of long ago is delivered again, to a process that does not know the series: it enters it again, at that batch's
+    // place, and names it so from now on.
+    let window = layout().window.of(NOW);
+    let period = Period::of(window.start_ms);
+    let entries = block_on(house.store.catalog("cpu", period, None)).unwrap();
+    let again = NewCatalogEntry {
+        metric: "cpu".to_owned(),
+        period,
+        entry: CatalogEntry {
+            reference: 70,
+            first_seen_ms: entries[0].first_seen_ms - 1_000_000,
+            ..entries[0].clone()
+        },
+        expires_at_s: i64::MAX,
+    };
+    block_on(house.store.add_to_catalog(vec![again])).unwrap();
+    let arrival_ms = u64::try_from(NOW).unwrap() + 5;
+    let segment = part_of(70, arrival_ms, 0, 0, 7.0);
+    block_on(house.store.put_segments(vec![segment])).unwrap();
+    let wanted = [host("a", &[1.0, 3.0, 7.0]), host("b", &[2.0])];
+    assert_eq!(select(&reader, HOUR, NOW), wanted);
+    house.watched.asked();
+    assert_eq!(select(&reader, HOUR, NOW), wanted);
+    assert_eq!(house.watched.asked().catalogs, 0);
+    // New series of another metric are told apart once.
+    house.at(NOW + 10);
+    house.push("mem", &[("z", NOW, 1.0)]);
+    assert_eq!(select(&reader, HOUR, NOW), wanted);
+    assert_eq!(house.watched.asked().catalogs, 2);
+    assert_eq!(select(&reader, HOUR, NOW), wanted);
+    assert_eq!(house.watched.asked().catalogs, 0);
+}
+
+#[test]
 fn readers_share_what_they_remember() {
     let house = house();
     let reader = house.reader();
@@ -133,13 +187,17 @@ fn without_room_everything_is_read_again_and_is_the_same() {
 
 /// A part of a batch of the one series of `cpu`.
 fn part(arrival_ms: u64, part: u8, last_part: u8, value: f64) -> StoredSegment {
+    part_of(0, arrival_ms, part, last_part, value)
+}
+
+fn part_of(reference: u32, arrival_ms: u64, part: u8, last_part: u8, value: f64) -> StoredSegment {
     let window = layout().window.of(NOW);
     let samples = [Sample {
         timestamp_ms: NOW - i64::from(part),
         value,
     }];
     let entry = Entry {
-        reference: 0,
+        reference,
         samples: &samples,
     };
     StoredSegment {

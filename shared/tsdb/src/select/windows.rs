@@ -14,7 +14,7 @@ use crate::sequence::SequenceNumber;
 use crate::store::{SegmentOrder, Store, StoreError, StoredSegment};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tidemark_model::{Bucket, Window, limits};
+use tidemark_model::{Bucket, Period, Window, limits};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How far ingest's clock may be ahead of the stream's.
@@ -57,7 +57,9 @@ pub(super) async fn read(
     if normal.is_empty() && rest_hash == before.rest_hash {
         return Ok(before);
     }
-    recall.note(bucket, newest_arrival);
+    // One that is there again names nothing new.
+    let segments = normal.iter().chain(&unfinished).chain(&late);
+    recall.note(bucket, Period::of(window.start_ms), newest_arrival, segments);
     let read = Arc::new(HeldWindow {
         after: before.after,
         known: before.known.iter().cloned().chain(normal).collect(),
