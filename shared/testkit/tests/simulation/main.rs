@@ -35,7 +35,10 @@ use world::{Tally, World};
 const STEPS: u64 = 20_000;
 
 /// Seeds that once failed, each with what was wrong.
-const REGRESSIONS: &[(u64, &str)] = &[];
+const REGRESSIONS: &[(u64, &str)] = &[(
+    2039,
+    "the first compaction left out what the raw retention had passed by then",
+)];
 
 #[expect(clippy::disallowed_methods, reason = "a test that is asked to repeat a seed")]
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {

@@ -189,7 +189,9 @@ impl World {
     pub(crate) fn run(&mut self, steps: u64) -> Result<(), String> {
         // Or the first compactor comes hours after the first samples.
         if self.chance(0.5) {
+            self.sim.set_faults(Faults::default());
             self.compact_to_the_end()?;
+            self.set_weather();
         }
         let mut settle_at = self.next_settling();
         for _ in 0..steps {
