@@ -1,7 +1,7 @@
 //! The consumer: from a shard's records to segments, catalog entries and a checkpoint.
 //!
 //! A flush takes a contiguous run of one shard's records. It decodes each on its own (one that is broken goes to the dead
-//! letters and blocks nothing), learns the references of the series ([`crate::known`]), writes one segment for each bucket
+//! letters and blocks nothing), learns the references of the series (`known`), writes one segment for each bucket
 //! and window touched, and moves the shard's checkpoint.
 //!
 //! A run that is delivered again overwrites its own segments; one that is cut anew writes others with the same samples,

@@ -98,11 +98,6 @@ impl Meter {
         std::mem::take(&mut self.lock())
     }
 
-    /// The store underneath.
-    pub(crate) fn inner(&self) -> &MemoryStore {
-        &self.inner
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Part, Used>> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
