@@ -225,7 +225,9 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
         Ok(())
     }
 
-    /// Writes the raw and minute blocks of the wanted series of a window, and returns those.
+    /// Writes the raw and minute blocks of the wanted series of a window, and returns those. A series that has no minute block any
+    /// more (a staleness marker has taken the place of a value) must not keep an older one, which would be read for it: that
+    /// is deleted before the window is declared done. Whoever still reads it finds the chunk.
     async fn compact(&mut self, window: Window, wanted: Wanted<'_>) -> Result<Vec<SeriesId>, Stop> {
         let Some(decoded) = self.read(window).await? else {
             return Ok(Vec::new());
@@ -235,22 +237,32 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
             .gather(self.store, &self.layout, window, &decoded, wanted)
             .await?;
         let mut writer = BlockWriter::new(self.store, self.out_of_time, &mut self.report.blocks_written);
-        let (mut series, mut count) = (Vec::new(), 0);
+        let (mut series, mut count, mut plain) = (Vec::new(), 0, Vec::new());
         let mut reader = merged.read();
         while let Some((id, samples)) = reader.next() {
             count += samples.len() as u64;
             series.push(id);
-            writer.write(self.maker.window(window, id, samples)?).await?;
+            let blocks = self.maker.window(window, id, samples)?;
+            if blocks.iter().all(|block| block.key.tier != Tier::Minute) {
+                plain.push((Tier::Minute, id, window.start_ms));
+            }
+            writer.write(blocks).await?;
         }
         writer.finish().await?;
         self.report.series += series.len() as u64;
         self.report.samples += count;
+        // Only where an earlier pass may have been here.
+        if self.progress.is_closed(window) {
+            self.delete_older(&plain).await?;
+        }
         Ok(series)
     }
 
-    /// Writes the hour blocks of the wanted series of a day.
+    /// Writes the hour blocks of the wanted series of a day. One that has nothing but staleness markers any more keeps no older
+    /// block, see [`Self::compact`].
     async fn roll(&mut self, day_ms: i64, wanted: Wanted<'_>) -> Result<(), Stop> {
         let mut hours: HashMap<SeriesId, Rollup, crate::known::FingerprintHasher> = HashMap::default();
+        let mut ended = BTreeSet::new();
         for window in windows_of_day(self.layout.window, day_ms) {
             if self.empty.contains(&window) {
                 continue;
@@ -267,21 +279,26 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
                 .await?;
             let mut reader = merged.read();
             while let Some((id, samples)) = reader.next() {
-                if let Some(later) = rollup::roll(samples, Tier::Hour.resolution_ms()) {
-                    match hours.get_mut(&id) {
-                        Some(earlier) => earlier.append(later),
-                        None => {
-                            hours.insert(id, later);
-                        }
+                let Some(later) = rollup::roll(samples, Tier::Hour.resolution_ms()) else {
+                    ended.insert(id);
+                    continue;
+                };
+                match hours.get_mut(&id) {
+                    Some(earlier) => earlier.append(later),
+                    None => {
+                        hours.insert(id, later);
                     }
                 }
             }
         }
+        ended.retain(|id| !hours.contains_key(id));
+        let ended: Vec<_> = ended.into_iter().map(|id| (Tier::Hour, id, day_ms)).collect();
         let mut writer = BlockWriter::new(self.store, self.out_of_time, &mut self.report.blocks_written);
         for (id, hours) in hours {
             writer.write([self.maker.day(day_ms, id, &hours)]).await?;
         }
-        writer.finish().await
+        writer.finish().await?;
+        self.delete_older(&ended).await
     }
 
     /// The segments of a window; `None` when there are none.
@@ -294,7 +311,7 @@ impl<'a, S: Store, O: OutOfTime> Pass<'a, S, O> {
         Ok(Some(decoded))
     }
 
-    /// Deletes the blocks that this pass has replaced: whoever reads them has begun before it declared its own done.
+    /// Deletes the blocks of earlier passes.
     async fn delete_older(&mut self, superseded: &[(Tier, SeriesId, i64)]) -> Result<(), Stop> {
         for some in superseded.chunks(LOOKED_UP_AT_ONCE) {
             if (self.out_of_time)() {
