@@ -8,10 +8,13 @@ use crate::store::{CatalogEntry, SegmentOrder};
 use crate::tier::Tier;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tidemark_model::{Bucket, Period, SeriesId, Window};
+use tidemark_model::{Bucket, DAY_MS, Period, SeriesId, Window};
 
 /// What an entry takes besides its contents: its key twice, its places in the two maps.
 const ENTRY_BYTES: usize = 256;
+
+/// How long anything is remembered, at most. Progress names replaced blocks for two days after their segments have expired.
+const MAX_AGE_MS: i64 = DAY_MS;
 
 /// A decoded segment with its place among the others.
 #[derive(Clone, Debug)]
@@ -165,6 +168,8 @@ struct State {
     uses: u64,
     bytes: usize,
     seen: HashMap<Bucket, Seen>,
+    /// When the oldest of it may have been read.
+    begun_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -186,6 +191,19 @@ impl Recall {
     fn state(&self) -> MutexGuard<'_, State> {
         // Whoever panicked while it held the lock left the maps whole, or at worst counted too much.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets everything when it was begun too long ago: the progress of a bucket does not name for ever which blocks were
+    /// replaced.
+    pub(crate) fn forget_old(&self, now_ms: i64) {
+        let mut state = self.state();
+        let begun_ms = *state.begun_ms.get_or_insert(now_ms);
+        if now_ms.saturating_sub(begun_ms) >= MAX_AGE_MS {
+            state.entries.clear();
+            state.by_use.clear();
+            state.bytes = 0;
+            state.begun_ms = Some(now_ms);
+        }
     }
 
     /// How many bytes are remembered.
@@ -380,6 +398,18 @@ mod tests {
         let once = recall.bytes();
         recall.keep_block(key(0), block(500));
         assert_eq!(recall.bytes(), once);
+    }
+
+    #[test]
+    fn nothing_is_remembered_for_longer_than_a_day() {
+        let recall = Recall::new(10_000);
+        recall.forget_old(1_000);
+        recall.keep_block(key(0), block(500));
+        recall.forget_old(1_000 + DAY_MS - 1);
+        assert!(recall.blocks(&[key(0)])[0].is_some());
+        recall.forget_old(1_000 + DAY_MS);
+        assert!(recall.blocks(&[key(0)])[0].is_none());
+        assert_eq!(recall.bytes(), 0);
     }
 
     #[test]

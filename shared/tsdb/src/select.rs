@@ -150,6 +150,7 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// When it has too many series, or the store does not answer.
     pub async fn open(&self, selector: &Selector, range: &Range) -> Result<Selection<'_, S>, SelectError> {
+        self.recall.forget_old(range.now_ms);
         Selection::open(self, selector, range).await
     }
 
