@@ -7,7 +7,7 @@ use handler::Consume;
 use lambda_runtime::{LambdaEvent, service_fn};
 use std::sync::Arc;
 use tidemark_aws::config::Consume as Config;
-use tidemark_aws::{Clients, DeadLetterQueue, DynamoStore, clock, logging};
+use tidemark_aws::{Clients, DeadLetterQueue, DynamoStore, KinesisStream, clock, logging};
 use tidemark_tsdb::{Consumer, Origin};
 
 #[tokio::main(flavor = "current_thread")]
@@ -21,7 +21,9 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         clock::now_ms,
     ));
     let dead_letters = DeadLetterQueue::new(clients.sqs(), config.dead_letter_queue_url);
-    let consumer = Consumer::new(store, config.storage.layout(), Origin::Stream, Arc::new(clock::now_ms));
+    let stream = Arc::new(KinesisStream::new(clients.kinesis(), config.stream_name));
+    let consumer =
+        Consumer::new(store, config.storage.layout(), Origin::Stream, Arc::new(clock::now_ms)).with_ranges(stream);
     let consume = Consume::new(consumer, dead_letters);
     let consume = &consume;
     lambda_runtime::run(service_fn(|event: LambdaEvent<KinesisEvent>| async move {

@@ -2,8 +2,8 @@
 //!
 //! Draining runs beside the event source mapping. Both may store the same records, cut differently: segments then hold
 //! a sample twice, readers merge it into one, and the checkpoint counts it once. A drain may also begin at a time before the
-//! checkpoint (after a deployment that stored nonsense): what is behind the checkpoint is then stored again and counted
-//! never.
+//! checkpoint (after a deployment that stored nonsense): what is behind the checkpoint is then stored again, wins against what
+//! was stored before ([`crate::flush`]), and is counted never.
 
 use crate::bounded;
 use crate::flush::Consumer;
@@ -87,7 +87,8 @@ pub async fn queue_stats(
 
 /// Stores what waits in the stream, shard by shard, until the tips that were seen first or until time runs out. With
 /// `from_ms` also what arrived since that time (in milliseconds since the Unix epoch) and was stored before: how far a shard
-/// is stored is never moved over records that were not. The consumer is one of [`crate::flush::Origin::Operator`].
+/// is stored is never moved over records that were not. A replay that ends before the tip is to be continued: until then a
+/// sample that was pushed again later may have its older value. The consumer is one of [`crate::flush::Origin::Operator`].
 ///
 /// # Errors
 /// When the stream, the store or the dead letters do not answer. What was stored before stays stored.
@@ -105,10 +106,11 @@ pub async fn drain(
     for shard in shards {
         let checkpoint = consumer.store().checkpoint(&shard).await?;
         let stored = checkpoint.filter(|checkpoint| checkpoint.sequence > SequenceNumber::BEFORE_ALL);
-        let mut next = Some(match (from_ms, stored) {
+        let (position, least_arrival_ms) = match (from_ms, stored) {
             (Some(from_ms), Some(stored)) => replay_start(stream, &shard, from_ms, &stored, &out_of_time).await?,
-            (_, stored) => start(stored.as_ref()),
-        });
+            (_, stored) => (start(stored.as_ref()), 0),
+        };
+        let mut next = Some(position);
         while let Some(position) = next.take() {
             if out_of_time() {
                 drained.remaining += count_waiting(stream, &shard, position, &out_of_time).await?.0;
@@ -116,7 +118,9 @@ pub async fn drain(
             }
             let page = stream.read(&shard, &position).await?;
             if !page.records.is_empty() {
-                let report = consumer.flush(&shard, &page.records, dead_letters).await?;
+                let report = consumer
+                    .flush_from(&shard, least_arrival_ms, &page.records, dead_letters)
+                    .await?;
                 drained.fetched += report.samples + report.refused;
                 drained.written += report.samples;
                 drained.errors += report.undecodable;
@@ -127,28 +131,29 @@ pub async fn drain(
     Ok(drained)
 }
 
-/// Where a replay begins: at its time, or behind the checkpoint if that is earlier.
+/// Where a replay begins: at its time, or behind the checkpoint if that is earlier; and the least arrival of its segments, with
+/// which they win against all that is stored.
 async fn replay_start(
     stream: &impl Stream,
     shard: &ShardId,
     from_ms: i64,
     stored: &Checkpoint,
     out_of_time: &impl OutOfTime,
-) -> Result<Position, StoreError> {
+) -> Result<(Position, u64), StoreError> {
     let mut next = Some(Position::At(from_ms));
     while let Some(position) = next.take() {
         let page = stream.read(shard, &position).await?;
         if let Some(first) = page.records.first() {
             let behind = first.sequence <= stored.sequence;
             return Ok(if behind {
-                Position::At(from_ms)
+                (Position::At(from_ms), stored.arrival_ms.saturating_add(1))
             } else {
-                stored.position()
+                (stored.position(), 0)
             });
         }
         next = following(page).filter(|_| !out_of_time());
     }
-    Ok(stored.position())
+    Ok((stored.position(), 0))
 }
 
 /// Where to read on, unless the tip was reached.

@@ -18,11 +18,21 @@
 //! could be read before, or that lose against one of those.* A reader that knows the newest has to ask only for what comes after
 //! it.
 //!
-//! Two kinds of writers are not in that order: an operator's replay, which runs beside the consumer ([`Origin::Operator`]), and
-//! whoever writes into a closed window. Their segments are *late*, and readers ask for all of those each time. Late or not, a
-//! segment has the same arrival, so that of two samples of one time the one that the stream took later wins. (A replay of
-//! records behind the checkpoint does not know the stamps before its first record. Where stamps go back, or were raised to a
-//! floor, and the samples were not stored at all the first time, the older of two samples of one time may win.)
+//! Three kinds of segments are not in that order: those of an operator, who stores records beside the consumer
+//! ([`Origin::Operator`]), those of a closed window, and those of a bucket that belongs to another shard: a producer that does
+//! not know of a split yet puts samples of both children into one of them ([`Consumer::with_ranges`]). They are *late*, as are
+//! the catalog entries that come with them, and readers ask for all of those each time. Late or not, a segment has the same
+//! arrival, so that of two samples of one time the one that the stream took later wins.
+//!
+//! # Replays
+//! An operator who stores records again wants to mend what a bad deployment stored, whose segments were cut elsewhere and may
+//! hold anything. So a replay's segments have at least an arrival of one more than the checkpoint had when the replay of the
+//! shard began, and keep the number of their last record: they win against all that was stored before, keep the order of
+//! records among themselves, and lose against records that arrive later. A child's floor is at least as great as what a replay
+//! of its parent has, and its records have greater numbers: it wins as well. The price: while a replay is under way, and when it
+//! has stopped before the tip, of two samples of one time the older one wins if it was stored again and the newer one was not.
+//! Replaying from there on, or from an earlier time, mends that. (So does nothing for a record that arrives after the replay
+//! with a stamp from before the checkpoint; stamps go back by milliseconds, and a replay takes longer.)
 //!
 //! # Windows that are closed
 //! A compactor closes a window and *then* reads its segments; the consumer writes its segments and *then* looks whether the
@@ -31,16 +41,19 @@
 //! so windows that have not ended by the consumer's clock are not looked up, as long as the clocks agree better than the grace.
 
 mod gather;
+mod owned;
 
 pub(crate) use gather::in_order;
+pub(crate) use owned::InOrder;
 
 use crate::bounded;
 use crate::known::{FirstSeen, KnownSeries};
 use crate::layout::Layout;
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::{Advance, Checkpoint, Division, SegmentOrder, Store, StoreError, StoredSegment};
-use crate::stream::{DeadLetter, DeadLetters, StreamRecord};
+use crate::stream::{DeadLetter, DeadLetters, ShardRanges, StreamRecord};
 use gather::Gathered;
+use owned::Ranges;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use tidemark_model::{Bucket, Window, limits};
@@ -111,6 +124,7 @@ pub struct Consumer<S> {
     closed_before_ms: HashMap<Bucket, i64>,
     /// Whether the tables are known to be divided as the layout says.
     pinned: bool,
+    ranges: Ranges,
 }
 
 impl<S: Store> Consumer<S> {
@@ -124,7 +138,16 @@ impl<S: Store> Consumer<S> {
             known: KnownSeries::new(layout),
             closed_before_ms: HashMap::new(),
             pinned: false,
+            ranges: Ranges::default(),
         }
+    }
+
+    /// Asks there which buckets a shard takes: samples of others, which a producer with an old map of the shards put there,
+    /// are stored as late ones. Without this all samples are taken to be in the right shard.
+    #[must_use]
+    pub fn with_ranges(mut self, source: Arc<dyn ShardRanges>) -> Self {
+        self.ranges = Ranges::of_source(source);
+        self
     }
 
     /// The store underneath.
@@ -144,15 +167,35 @@ impl<S: Store> Consumer<S> {
         records: &[StreamRecord],
         dead_letters: &impl DeadLetters,
     ) -> Result<FlushReport, StoreError> {
+        self.flush_from(shard, 0, records, dead_letters).await
+    }
+
+    /// The same, with an arrival in the order of segments that is at least this: what was stored with a smaller one loses.
+    pub(crate) async fn flush_from(
+        &mut self,
+        shard: &ShardId,
+        least_arrival_ms: u64,
+        records: &[StreamRecord],
+        dead_letters: &impl DeadLetters,
+    ) -> Result<FlushReport, StoreError> {
         let mut report = FlushReport::default();
         if records.is_empty() {
             return Ok(report);
         }
         self.pin().await?;
+        let in_order = match self.origin {
+            Origin::Stream => self.ranges.in_order(shard).await?,
+            Origin::Operator => InOrder::Nothing,
+        };
+        let place = Place {
+            shard,
+            in_order,
+            least_arrival_ms,
+        };
         let mut checkpoint = self.open(shard).await?;
         for run in runs(records, limits::MAX_SAMPLES_PER_FLUSH) {
             checkpoint = self
-                .flush_run(shard, checkpoint, run, dead_letters, &mut report)
+                .flush_run(&place, checkpoint, run, dead_letters, &mut report)
                 .await?;
         }
         Ok(report)
@@ -187,7 +230,7 @@ impl<S: Store> Consumer<S> {
     /// Stores records that are few enough to be held in memory at once, and returns where the checkpoint stands then.
     async fn flush_run(
         &mut self,
-        shard: &ShardId,
+        place: &Place<'_>,
         checkpoint: Checkpoint,
         records: &[StreamRecord],
         dead_letters: &impl DeadLetters,
@@ -196,6 +239,7 @@ impl<S: Store> Consumer<S> {
         let Some((first, last)) = records.first().zip(records.last()) else {
             return Ok(checkpoint);
         };
+        let shard = place.shard;
         let mut letters = Vec::new();
         let mut envelopes = Vec::with_capacity(records.len());
         for record in records {
@@ -205,12 +249,12 @@ impl<S: Store> Consumer<S> {
             }
         }
         report.undecodable += letters.len() as u64;
-        let arrival_ms = arrival(&checkpoint, records, last.sequence);
+        let arrival_ms = arrival(&checkpoint, records, last.sequence).max(place.least_arrival_ms);
         let mut gathered = Gathered::new(&envelopes, self.layout);
-        let first_seen = FirstSeen::of(arrival_ms, self.origin);
+        let first_seen = FirstSeen::of(arrival_ms, place.in_order.clone());
         let refusals = self
             .known
-            .resolve(&*self.store, &mut gathered.identities, first_seen)
+            .resolve(&*self.store, &mut gathered.identities, &first_seen)
             .await?;
         report.refused += gathered.refuse(&refusals);
         for refusal in &refusals {
@@ -233,12 +277,18 @@ impl<S: Store> Consumer<S> {
             last_part: 0,
         };
         report.samples += gathered.samples();
-        self.put(gathered.into_segments(order, &self.layout), report).await?;
+        self.put(gathered.into_segments(order, &self.layout), &place.in_order, report)
+            .await?;
         self.advance(shard, checkpoint, arrival_ms, &envelopes, records).await
     }
 
     /// Writes segments, and tells the compactor of those in windows that it may have read already.
-    async fn put(&mut self, mut segments: Vec<StoredSegment>, report: &mut FlushReport) -> Result<(), StoreError> {
+    async fn put(
+        &mut self,
+        mut segments: Vec<StoredSegment>,
+        in_order: &InOrder,
+        report: &mut FlushReport,
+    ) -> Result<(), StoreError> {
         if segments.is_empty() {
             return Ok(());
         }
@@ -246,7 +296,7 @@ impl<S: Store> Consumer<S> {
         let mut unsure = Vec::new();
         for segment in &mut segments {
             let closed = self.is_known_closed(segment.bucket, segment.window);
-            segment.late = closed || self.origin == Origin::Operator;
+            segment.late = closed || !in_order.holds(segment.bucket, self.layout.buckets);
             if closed {
                 dirty.entry(segment.bucket).or_default().insert(segment.window);
             } else {
@@ -320,6 +370,14 @@ impl<S: Store> Consumer<S> {
         }
         Ok(current)
     }
+}
+
+/// Where the segments of a flush go.
+struct Place<'a> {
+    shard: &'a ShardId,
+    in_order: InOrder,
+    /// No segment has a smaller arrival in its order.
+    least_arrival_ms: u64,
 }
 
 /// The arrival of the record `last` of a run in the order of segments, see the module.

@@ -106,8 +106,10 @@ pub enum PutError {
 
 /// A stream that can be written to.
 pub trait Sink: Send + Sync {
-    /// Which buckets share a shard. It never fails, and an old answer is harmless: the stream routes by the key, and a
-    /// record that holds buckets of two shards only brings a metric to another shard than its earlier samples.
+    /// Which buckets share a shard. It never fails, and an old answer loses nothing: the stream routes by the key, and of a
+    /// record that holds buckets of two shards the consumer knows which belong to the other
+    /// ([`crate::Consumer::with_ranges`]). But their samples are late then, and of two samples of one time that come to two
+    /// shards either may win.
     fn shard_map(&self) -> impl Future<Output = Arc<ShardMap>> + Send;
 
     /// Writes records, and gives up when the time is over. `Ok` means that every one of them is acknowledged; on an error

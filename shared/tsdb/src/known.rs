@@ -3,7 +3,7 @@
 //! Nothing here has to be right for ever. A series may get two references (two consumers meet it at once, or one crashes
 //! between the catalog and the segment): readers know both. Forgetting costs a read of the catalog.
 
-use crate::flush::Origin;
+use crate::flush::InOrder;
 use crate::layout::Layout;
 use crate::store::{CatalogEntry, NewCatalogEntry, Store, StoreError};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -103,19 +103,19 @@ pub(crate) struct Refusal {
 }
 
 /// What new catalog entries say of when they were written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FirstSeen {
     at_ms: i64,
-    late: bool,
+    in_order: InOrder,
 }
 
 impl FirstSeen {
     /// For the series of a run of records with this arrival. One more than the arrival: segments with just this one may be
     /// there already, and who has seen them must find the series when it asks for what was first seen after that arrival.
-    pub(crate) fn of(arrival_ms: u64, origin: Origin) -> Self {
+    pub(crate) fn of(arrival_ms: u64, in_order: InOrder) -> Self {
         Self {
             at_ms: i64::try_from(arrival_ms).unwrap_or(i64::MAX).saturating_add(1),
-            late: origin == Origin::Operator,
+            in_order,
         }
     }
 }
@@ -150,7 +150,7 @@ impl KnownSeries {
         &mut self,
         store: &impl Store,
         identities: &mut [Identity<V>],
-        first_seen: FirstSeen,
+        first_seen: &FirstSeen,
     ) -> Result<Vec<Refusal>, StoreError> {
         if self.series.len() > MAX_KNOWN {
             self.series = HashMap::default();
@@ -254,7 +254,7 @@ impl KnownSeries {
         store: &impl Store,
         identities: &[Identity<V>],
         slots: &[usize],
-        first_seen: FirstSeen,
+        first_seen: &FirstSeen,
     ) -> Result<(), StoreError> {
         let mut by_bucket: BTreeMap<Bucket, Vec<(usize, Period)>> = BTreeMap::new();
         let mut seen = HashSet::new();
@@ -274,12 +274,13 @@ impl KnownSeries {
             .map(|(bucket, new)| async move {
                 // A batch holds fewer series than a u32 counts.
                 let first = store.allocate_references(*bucket, new.len() as u32).await?;
-                Ok::<_, StoreError>((first, new))
+                Ok::<_, StoreError>((*bucket, first, new))
             })
             .collect();
         let mut added = Vec::new();
         for reservation in crate::bounded::all(reservations).await {
-            let (first, new) = reservation?;
+            let (bucket, first, new) = reservation?;
+            let late = !first_seen.in_order.holds(bucket, self.layout.buckets);
             for ((slot, period), reference) in new.iter().zip(first..) {
                 let identity = &identities[*slot];
                 let entry = NewCatalogEntry {
@@ -290,7 +291,7 @@ impl KnownSeries {
                         reference,
                         labels: identity.view.labels(),
                         first_seen_ms: first_seen.at_ms,
-                        late: first_seen.late,
+                        late,
                     },
                     expires_at_s: self.layout.catalog_expires_at_s(*period),
                 };

@@ -2,6 +2,8 @@
 
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::StoreError;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
 
 /// A record as it came from a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,18 @@ pub trait Stream: Send + Sync {
 
     /// The records from a position on, as many as the stream gives at once.
     fn read(&self, shard: &ShardId, position: &Position) -> impl Future<Output = Result<Page, StoreError>> + Send;
+}
+
+/// The hash keys that a shard takes.
+pub type KeyRange = RangeInclusive<u128>;
+
+/// The answer of [`ShardRanges::ranges`].
+pub type RangesFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<(ShardId, KeyRange)>, StoreError>> + Send + 'a>>;
+
+/// Tells which hash keys the shards of a stream take. A shard's range never changes.
+pub trait ShardRanges: Send + Sync {
+    /// The range of each shard, open or closed, that still holds records.
+    fn ranges(&self) -> RangesFuture<'_>;
 }
 
 /// Where records go that cannot be stored, each with the reason, so that none blocks its shard and none is lost.

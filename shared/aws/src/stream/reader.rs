@@ -7,9 +7,9 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::operation::get_records::{GetRecordsError, GetRecordsOutput};
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
 use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::ShardIteratorType;
+use aws_sdk_kinesis::types::{Shard, ShardIteratorType};
 use std::time::Duration;
-use tidemark_tsdb::stream::{Page, Position, Stream, StreamRecord};
+use tidemark_tsdb::stream::{Page, Position, RangesFuture, ShardRanges, Stream, StreamRecord};
 use tidemark_tsdb::{SequenceNumber, ShardId, StoreError};
 
 /// How long one page may take, all attempts together. A shard gives five pages a second to all its readers.
@@ -74,6 +74,15 @@ impl KinesisStream {
         Ok(i64::from(hours) * 3_600_000)
     }
 
+    /// All shards that still hold records.
+    async fn list(&self) -> Result<Vec<Shard>, StoreError> {
+        let attempts = self.pace.within(READ_LIMIT);
+        let listed = attempts
+            .run(Box::pin(shards::list(&self.client, &self.stream_name)))
+            .await;
+        listed.ok_or_else(|| unavailable("ListShards", None))?
+    }
+
     /// A shard iterator that begins at a start. A record that the shard does not know (the stream was made anew under its old
     /// name) stands for the beginning: all that there is, is new.
     async fn open(&self, attempts: &Attempts<'_>, shard: &ShardId, mut start: Start) -> Result<String, StoreError> {
@@ -118,14 +127,25 @@ impl KinesisStream {
     }
 }
 
+impl ShardRanges for KinesisStream {
+    fn ranges(&self) -> RangesFuture<'_> {
+        Box::pin(async {
+            let listed = self.list().await?;
+            Ok(listed
+                .into_iter()
+                .filter_map(|shard| {
+                    let (first, last) = shards::range_of(&shard)?;
+                    Some((ShardId(shard.shard_id), first..=last))
+                })
+                .collect())
+        })
+    }
+}
+
 impl Stream for KinesisStream {
     async fn shards(&self) -> Result<Vec<ShardId>, StoreError> {
-        let attempts = self.pace.within(READ_LIMIT);
-        let listed = attempts
-            .run(Box::pin(shards::list(&self.client, &self.stream_name)))
-            .await
-            .ok_or_else(|| unavailable("ListShards", None))?;
-        Ok(listed?.into_iter().map(|shard| ShardId(shard.shard_id)).collect())
+        let listed = self.list().await?;
+        Ok(listed.into_iter().map(|shard| ShardId(shard.shard_id)).collect())
     }
 
     async fn read(&self, shard: &ShardId, position: &Position) -> Result<Page, StoreError> {

@@ -10,8 +10,9 @@ use tidemark_model::Buckets;
 use tidemark_tsdb::StoreError;
 use tidemark_tsdb::ingest::ShardMap;
 
-/// How long a map is used. A reshard in between is harmless: records reach the right shard by their hash key, there are
-/// only more of them than shards need, or a shard gets two.
+/// How long a map is used. After a merge an old one only makes more records than shards need. After a split it puts buckets of
+/// two shards into one record, which reaches one of them: consumers store the other's samples as late ones, which cost more to
+/// read ([`tidemark_tsdb::Consumer::with_ranges`]).
 const FRESH: Duration = Duration::from_secs(300);
 
 /// How long the map of a stream that did not tell its shards is used before it is asked again.
@@ -112,6 +113,15 @@ pub(super) async fn list(client: &Client, stream_name: &str) -> Result<Vec<Shard
     }
 }
 
+/// The first and the last hash key of a shard.
+pub(super) fn range_of(shard: &Shard) -> Option<(u128, u128)> {
+    let range = shard.hash_key_range()?;
+    Some((
+        range.starting_hash_key().parse().ok()?,
+        range.ending_hash_key().parse().ok()?,
+    ))
+}
+
 /// The hash key ranges of the open shards, in order.
 fn open_ranges(shards: &[Shard]) -> Vec<(u128, u128)> {
     let mut ranges: Vec<(u128, u128)> = shards
@@ -121,13 +131,7 @@ fn open_ranges(shards: &[Shard]) -> Vec<(u128, u128)> {
                 .sequence_number_range()
                 .is_none_or(|range| range.ending_sequence_number().is_none())
         })
-        .filter_map(|shard| {
-            let range = shard.hash_key_range()?;
-            Some((
-                range.starting_hash_key().parse().ok()?,
-                range.ending_hash_key().parse().ok()?,
-            ))
-        })
+        .filter_map(range_of)
         .collect();
     ranges.sort_unstable();
     ranges

@@ -6,13 +6,16 @@
 //! - a sample must be in the answer when a record that holds it was stored before the query began;
 //! - its value must be one that no value stored before the query began comes after. Records of a shard come one after the
 //!   other, those of a child shard after those of its parents. Two shards of which neither comes from the other are in no
-//!   order (a producer with an old map of the shards brings a metric to both): either value will do.
+//!   order (a producer with an old map of the shards brings a metric to both): either value will do. So it will when an
+//!   operator has stored again the record that comes before: a replay wins against what was stored before it, and may have
+//!   ended before it came to the other.
 //!
 //! Nothing else may be in an answer.
 
 use crate::stream::{Place, SimStream};
 use crate::workload::Workload;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use tidemark_model::{Labels, Sample, SeriesId};
 
 const NEVER: u64 = u64::MAX;
@@ -55,6 +58,8 @@ pub(crate) struct Model {
     stored: Vec<Vec<u64>>,
     /// By shard, the shards that it came from, and those that they came from.
     ancestors: Vec<BTreeSet<usize>>,
+    /// The records that an operator may have stored again.
+    pub(crate) replayed: Arc<Mutex<BTreeSet<Place>>>,
 }
 
 impl Model {
@@ -75,6 +80,7 @@ impl Model {
             by_id,
             stored: Vec::new(),
             ancestors: Vec::new(),
+            replayed: Arc::default(),
         }
     }
 
@@ -121,12 +127,14 @@ impl Model {
     }
 
     fn expected(&self, versions: &[Version], begun: u64) -> Expected {
+        let replayed = self.replayed.lock().unwrap();
         let stored = |version: &Version| self.stored[version.place.shard][version.place.at] <= begun;
         let overtaken = |at: usize| {
             versions.iter().enumerate().any(|(other_at, other)| {
                 // Twice in one record: the later one holds.
                 let twice = other.place == versions[at].place && other_at > at;
-                twice || (stored(other) && self.comes_before(versions[at].place, other.place))
+                let after = |place: Place| !replayed.contains(&place) && self.comes_before(place, other.place);
+                twice || (stored(other) && after(versions[at].place))
             })
         };
         let mut values: Vec<u64> = (0..versions.len())

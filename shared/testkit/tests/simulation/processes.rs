@@ -97,11 +97,21 @@ pub(crate) struct Sandbox {
     consumer: Consumer<SimStore>,
 }
 
-pub(crate) fn consumer(process: &Arc<Process>, layout: Layout) -> Sandbox {
+/// One that asks the stream for the ranges of its shards, if there is one to ask: without old maps it need not.
+pub(crate) fn consumer(process: &Arc<Process>, layout: Layout, ranges: Option<&Arc<SimStream>>) -> Sandbox {
     let store = Arc::new(SimStore::new(process));
+    let mut consumer = Consumer::new(store, layout, Origin::Stream, clock(process));
+    if let Some(stream) = ranges {
+        consumer = consumer.with_ranges(Arc::new(StreamEnd {
+            process: Arc::clone(process),
+            stream: Arc::clone(stream),
+            read: Arc::default(),
+            replayed: None,
+        }));
+    }
     Sandbox {
         process: Arc::clone(process),
-        consumer: Consumer::new(store, layout, Origin::Stream, clock(process)),
+        consumer,
     }
 }
 
@@ -120,12 +130,13 @@ pub(crate) async fn flush(mut sandbox: Sandbox, shard: usize, range: Range<usize
     }
 }
 
-/// An operator's `process-queue`, which runs out of time after so many steps, if at all, and may begin at an earlier time.
+/// An operator's `process-queue`, which runs out of time after so many steps, if at all, and may begin at an earlier time: then
+/// it tells which records it read.
 pub(crate) fn drain(
     process: &Arc<Process>,
     stream: &Arc<SimStream>,
     layout: Layout,
-    from_ms: Option<i64>,
+    from: Option<(i64, Arc<Mutex<BTreeSet<Place>>>)>,
     most: Option<usize>,
 ) -> impl Future<Output = Done> + 'static {
     let read = Arc::new(Mutex::new(ReadSoFar::default()));
@@ -133,7 +144,9 @@ pub(crate) fn drain(
         process: Arc::clone(process),
         stream: Arc::clone(stream),
         read: Arc::clone(&read),
+        replayed: from.as_ref().map(|(_, replayed)| Arc::clone(replayed)),
     };
+    let from_ms = from.map(|(from_ms, _)| from_ms);
     let store = Arc::new(SimStore::new(process));
     let letters = SimStore::new(process);
     let mut consumer = Consumer::new(store, layout, Origin::Operator, clock(process));
@@ -172,6 +185,7 @@ pub(crate) fn count(
         process: Arc::clone(process),
         stream: Arc::clone(stream),
         read: Arc::default(),
+        replayed: None,
     };
     let store = SimStore::new(process);
     async move {

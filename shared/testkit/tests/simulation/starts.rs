@@ -65,7 +65,7 @@ impl World {
         self.sandboxes.retain(|sandbox| !sandbox.process.is_old());
         let sandbox = if self.sandboxes.is_empty() || self.chance(0.1) {
             let process = self.process("consume");
-            processes::consumer(&process, self.layout)
+            processes::consumer(&process, self.layout, self.stale_maps.then_some(&self.stream))
         } else {
             let at = self.draw(self.sandboxes.len());
             self.sandboxes.swap_remove(at)
@@ -89,9 +89,11 @@ impl World {
         let hurry = self.chance(0.3);
         let steps = self.draw(8);
         let back_ms = self.sim.draw(|random| random.magnitude(1, DAY_MS));
-        let from_ms = self.chance(0.5).then_some(self.sim.now_ms() - back_ms);
+        let again = self.chance(0.5) && self.replays;
+        let from_ms = again.then_some(self.sim.now_ms() - back_ms);
         process.log(&format!("stores what waits, from {from_ms:?}"));
-        let future = processes::drain(&process, &self.stream, self.layout, from_ms, hurry.then_some(steps));
+        let from = from_ms.map(|from_ms| (from_ms, Arc::clone(&self.model.replayed)));
+        let future = processes::drain(&process, &self.stream, self.layout, from, hurry.then_some(steps));
         self.start(&process, Kind::Operate, 300_000, future);
     }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidemark_model::{Buckets, DAY_MS, Sample, SeriesId};
 use tidemark_tsdb::ingest::{PutError, ShardMap, Sink};
-use tidemark_tsdb::stream::{Page, Position, Stream, StreamRecord};
+use tidemark_tsdb::stream::{Page, Position, RangesFuture, ShardRanges, Stream, StreamRecord};
 use tidemark_tsdb::{SequenceNumber, ShardId, StoreError};
 use tidemark_wire::envelope::{self, Record};
 
@@ -270,6 +270,8 @@ pub(crate) struct StreamEnd {
     pub(crate) process: Arc<Process>,
     pub(crate) stream: Arc<SimStream>,
     pub(crate) read: Arc<Mutex<ReadSoFar>>,
+    /// Told of all records that were read, when some of them may be stored again.
+    pub(crate) replayed: Option<Arc<Mutex<BTreeSet<Place>>>>,
 }
 
 /// See [`StreamEnd`].
@@ -315,6 +317,16 @@ impl StreamEnd {
         Ok(())
     }
 
+    /// The shards that still hold records, or are open.
+    fn listed<T>(&self, told: impl Fn(ShardId, &Shard) -> T) -> Vec<T> {
+        let horizon = self.process.sim.now_ms() - HELD_MS;
+        let held = |shard: &Shard| shard.closed_ms.is_none_or(|closed| closed >= horizon);
+        self.stream.look(|shards| {
+            let all = shards.iter().enumerate().filter(|(_, shard)| held(shard));
+            all.map(|(at, shard)| told(SimStream::shard_id(at), shard)).collect()
+        })
+    }
+
     /// The first place that the stream still holds.
     fn oldest(&self, shard: &Shard) -> usize {
         let horizon = self.process.sim.now_ms() - HELD_MS;
@@ -322,18 +334,19 @@ impl StreamEnd {
     }
 }
 
+impl ShardRanges for StreamEnd {
+    fn ranges(&self) -> RangesFuture<'_> {
+        Box::pin(async {
+            self.call("ListShards").await?;
+            Ok(self.listed(|id, shard| (id, shard.range.0..=shard.range.1)))
+        })
+    }
+}
+
 impl Stream for StreamEnd {
     async fn shards(&self) -> Result<Vec<ShardId>, StoreError> {
         self.call("ListShards").await?;
-        let horizon = self.process.sim.now_ms() - HELD_MS;
-        let listed = self.stream.look(|shards| {
-            let held = |shard: &Shard| shard.closed_ms.is_none_or(|closed| closed >= horizon);
-            (0..shards.len())
-                .filter(|at| held(&shards[*at]))
-                .map(SimStream::shard_id)
-                .collect()
-        });
-        Ok(listed)
+        Ok(self.listed(|id, _| id))
     }
 
     async fn read(&self, shard: &ShardId, position: &Position) -> Result<Page, StoreError> {
@@ -375,6 +388,9 @@ impl Stream for StreamEnd {
         if !read.only_counts {
             read.calls = self.process.calls();
             read.last = page.0.map(|at| Place { shard: number, at }).collect();
+            if let Some(replayed) = &self.replayed {
+                replayed.lock().unwrap().extend(read.last.iter().copied());
+            }
         }
         Ok(page.1)
     }

@@ -28,11 +28,6 @@ pub(crate) const WANTS: [Want; 5] = [
     Want::Step(HOUR_MS),
 ];
 
-/// Whether producers may go on with an old map of the shards after a split, and so bring one bucket's samples to two shards.
-/// Not yet: the consumers of both write normal segments then, in no order between them, and a warm reader that has read the
-/// faster one's never asks for the slower one's.
-const STALE_MAPS: bool = false;
-
 /// No more than this passes from one settling to the next: what ties flushes and compaction to the life of segments, see
 /// the model.
 const MOST_UNSETTLED_MS: i64 = 20 * HOUR_MS;
@@ -124,8 +119,10 @@ pub(crate) struct World {
     pub(crate) asked: Vec<Parameters>,
     /// How likely a reshard is, when one may be.
     pub(crate) reshards: f64,
-    /// Whether producers may use old maps of the shards.
+    /// Whether producers may use old maps of the shards, and so bring one bucket's samples to two shards after a split.
     pub(crate) stale_maps: bool,
+    /// Whether operators store again what is stored. Where none do, less may be answered.
+    pub(crate) replays: bool,
 }
 
 impl World {
@@ -178,7 +175,8 @@ impl World {
             cache: Arc::default(),
             asked: Vec::new(),
             reshards: sim.draw(|random| *random.pick(&[0.0, 0.2, 1.0])),
-            stale_maps: STALE_MAPS && sim.draw(|random| random.chance(0.3)),
+            stale_maps: seed.is_multiple_of(3),
+            replays: seed.is_multiple_of(2),
             sim,
         };
         world.set_weather();

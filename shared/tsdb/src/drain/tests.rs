@@ -3,11 +3,13 @@ use crate::flush::Origin;
 use crate::ingest::{Intake, RequestTimes, accept};
 use crate::layout::{Layout, Retention};
 use crate::memory::{MemoryStore, MemoryStream};
+use crate::segment;
+use crate::select::{Reader, Select, Selector};
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tidemark_model::{Buckets, WindowLength};
+use tidemark_model::{Buckets, LabelFilter, WindowLength};
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()
@@ -211,4 +213,98 @@ fn counting_stops_when_time_runs_out_and_says_so() {
         (stats.unconsumed_events, stats.complete, stats.partitions),
         (0, false, 2)
     );
+}
+
+fn push_value(stream: &MemoryStream, arrival_ms: i64, at_ms: i64, value: f64) {
+    stream.set_now(arrival_ms);
+    let metrics = json!([{"name": "cpu", "value": value, "timestamp": at_ms as f64 / 1_000.0}]);
+    let times = RequestTimes {
+        now_ms: NOW,
+        within: Duration::from_secs(1),
+    };
+    let body = json!({ "metrics": metrics }).to_string();
+    block_on(accept(stream, &intake(), body.as_bytes(), times)).unwrap();
+}
+
+fn values(store: &Arc<MemoryStore>) -> Vec<f64> {
+    let selector = Selector {
+        metric: "cpu".to_owned(),
+        filter: LabelFilter::default(),
+    };
+    let reader = Reader::new(Arc::clone(store), layout(), 0);
+    let found = block_on(reader.select(&selector, NOW - 60_000, NOW)).unwrap();
+    found[0].samples.iter().map(|sample| sample.value).collect()
+}
+
+/// Gives all samples that are stored another value, as a deployment would have that decodes wrongly.
+fn spoil(store: &MemoryStore) {
+    let mut bad = store.all_segments();
+    for stored in &mut bad {
+        let decoded = segment::decode(&stored.data).unwrap();
+        let mut samples = Vec::new();
+        decoded.read(0, &mut samples);
+        for sample in &mut samples {
+            sample.value = 1_000.0;
+        }
+        stored.data = segment::encode(&[segment::Entry {
+            reference: 0,
+            samples: &samples,
+        }]);
+    }
+    block_on(store.put_segments(bad)).unwrap();
+}
+
+/// The segments of a replay had the arrivals of their records once, and lost where those that they were to mend ended later.
+#[test]
+fn a_replay_mends_wrong_values_in_segments_that_were_cut_elsewhere() {
+    let store = Arc::new(MemoryStore::default());
+    let stream = MemoryStream::new(layout().buckets, 1, NOW);
+    for at in 0..7 {
+        push_value(&stream, NOW + at, NOW - 10_000 + at, 1.0);
+    }
+    let shard = MemoryStream::shard_id(0);
+    let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
+    block_on(consumer.flush(&shard, &stream.records(0), &*store)).unwrap();
+    spoil(&store);
+    assert_eq!(values(&store), [1_000.0; 7]);
+    let mut operator = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
+    block_on(drain(&stream, &mut operator, Some(NOW), &*store, never)).unwrap();
+    assert_eq!(values(&store), [1.0; 7]);
+}
+
+#[test]
+fn a_replay_keeps_its_own_order_and_loses_to_later_records_and_to_children() {
+    let store = Arc::new(MemoryStore::default());
+    let stream = MemoryStream::new(layout().buckets, 1, NOW);
+    let at_ms = NOW - 10_000;
+    for (arrival_ms, value) in [(0, 1.0), (9, 2.0), (5, 3.0), (5, 4.0)] {
+        push_value(&stream, NOW + arrival_ms, at_ms, value);
+    }
+    let flush = |shard: usize, from: usize| {
+        let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(|| NOW));
+        let records = &stream.records(shard)[from..];
+        block_on(consumer.flush(&MemoryStream::shard_id(shard), records, &*store)).unwrap();
+    };
+    let replay = || {
+        let mut operator = Consumer::new(Arc::clone(&store), layout(), Origin::Operator, Arc::new(|| NOW));
+        block_on(drain(&stream, &mut operator, Some(NOW), &*store, never)).unwrap();
+    };
+    flush(0, 0);
+    spoil(&store);
+    // Pages hold three records: the last is in a segment of its own.
+    replay();
+    assert_eq!(values(&store), [4.0]);
+    replay();
+    assert_eq!(values(&store), [4.0]);
+    // Of the same millisecond as the replay's segments.
+    push_value(&stream, NOW + 10, at_ms, 5.0);
+    flush(0, 4);
+    assert_eq!(values(&store), [5.0]);
+    // A child begins with the arrival that a replay of its parent has.
+    let children = stream.split(0).unwrap();
+    push_value(&stream, NOW, at_ms, 6.0);
+    children.iter().for_each(|child| flush(*child, 0));
+    assert_eq!(values(&store), [6.0]);
+    replay();
+    assert_eq!(values(&store), [6.0]);
 }

@@ -13,6 +13,7 @@ use tidemark_model::{Buckets, LabelFilter, Period, Sample, SeriesId, WindowLengt
 
 mod closed;
 mod order;
+mod split;
 
 fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread()

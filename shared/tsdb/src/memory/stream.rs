@@ -3,7 +3,7 @@
 use crate::ingest::{PutError, ShardMap, Sink};
 use crate::sequence::{SequenceNumber, ShardId};
 use crate::store::StoreError;
-use crate::stream::{Page, Position, Stream, StreamRecord};
+use crate::stream::{Page, Position, RangesFuture, ShardRanges, Stream, StreamRecord};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tidemark_model::Buckets;
@@ -206,6 +206,18 @@ impl Sink for MemoryStream {
             state.append(shard, record.data);
         }
         Ok(())
+    }
+}
+
+impl ShardRanges for MemoryStream {
+    fn ranges(&self) -> RangesFuture<'_> {
+        Box::pin(async {
+            let state = self.state();
+            let known = (0..).zip(&state.shards).filter(|(_, shard)| !shard.gone);
+            Ok(known
+                .map(|(at, shard)| (Self::shard_id(at), shard.range.0..=shard.range.1))
+                .collect())
+        })
     }
 }
 
