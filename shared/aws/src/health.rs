@@ -10,6 +10,7 @@ use futures::future::join_all;
 use std::time::Duration;
 use tidemark_tsdb::StoreError;
 use tidemark_tsdb::answer::chain;
+use tidemark_tsdb::layout::DividedOtherwise;
 use tidemark_tsdb::store::Division;
 
 /// How long one part may take to answer.
@@ -114,7 +115,7 @@ async fn table_status(client: &aws_sdk_dynamodb::Client, name: &str) -> Result<O
     })
 }
 
-/// Whether the tables hold data that this function would look for elsewhere. Nothing is said before anything is stored.
+/// Whether the tables hold data that this function would look for elsewhere, or in vain. Nothing is said before anything is stored.
 async fn division_status(client: &aws_sdk_dynamodb::Client, parts: &Parts) -> Result<Option<String>, StoreError> {
     let place = CatalogKey::Division;
     let got = client
@@ -125,17 +126,10 @@ async fn division_status(client: &aws_sdk_dynamodb::Client, parts: &Parts) -> Re
         .send()
         .await;
     let got = got.map_err(|error| store_error("GetItem", error))?;
-    let stored = got.item().map(read_division).transpose()?;
-    Ok(stored.filter(|stored| *stored != parts.division).map(|stored| {
-        let Division {
-            buckets,
-            window_seconds,
-        } = parts.division;
-        format!(
-            "divided otherwise: into {} buckets and windows of {} s, not into {buckets} and {window_seconds} s",
-            stored.buckets, stored.window_seconds
-        )
-    }))
+    let configured = parts.division;
+    let stored = got.item().map(|item| read_division(item, configured)).transpose()?;
+    let unfit = stored.and_then(|stored| DividedOtherwise::of(stored, configured));
+    Ok(unfit.map(|unfit| format!("not what this function is configured for: {unfit}")))
 }
 
 /// Whether the cache gives an answer, here that it has none.

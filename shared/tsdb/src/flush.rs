@@ -48,9 +48,9 @@ pub(crate) use owned::InOrder;
 
 use crate::bounded;
 use crate::known::{FirstSeen, KnownSeries};
-use crate::layout::Layout;
+use crate::layout::{DividedOtherwise, Layout};
 use crate::sequence::{SequenceNumber, ShardId};
-use crate::store::{Advance, Checkpoint, Division, SegmentOrder, Store, StoreError, StoredSegment};
+use crate::store::{Advance, Checkpoint, SegmentOrder, Store, StoreError, StoredSegment};
 use crate::stream::{DeadLetter, DeadLetters, ShardRanges, StreamRecord};
 use gather::Gathered;
 use owned::Ranges;
@@ -85,31 +85,6 @@ pub struct FlushReport {
     pub undecodable: u64,
     /// The samples that were refused because another series has their fingerprint; their records are among the dead letters.
     pub refused: u64,
-}
-
-/// The tables hold data that is divided otherwise than this process divides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the tables are divided into {} buckets and windows of {} s, this function is configured for {} buckets and windows of {} s: \
-     neither can be changed while the tables live",
-    stored.buckets, stored.window_seconds, configured.buckets, configured.window_seconds
-)]
-pub struct DividedOtherwise {
-    stored: Division,
-    configured: Division,
-}
-
-impl DividedOtherwise {
-    /// Refuses to work on tables that are divided otherwise.
-    pub(crate) fn check(stored: Division, configured: Division) -> Result<(), StoreError> {
-        if stored == configured {
-            return Ok(());
-        }
-        Err(StoreError::Refused {
-            operation: "work on the tables",
-            source: Box::new(Self { stored, configured }),
-        })
-    }
 }
 
 /// Stores the records of shards. Keeps in memory what it knows of the catalog.

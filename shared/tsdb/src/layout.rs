@@ -1,7 +1,8 @@
 //! How storage is divided and how long each part of it lives: the same for all functions of an installation.
 
-use crate::store::Division;
+use crate::store::{Division, StoreError};
 use crate::tier::Tier;
+use std::fmt;
 use tidemark_model::{Buckets, DAY_MS, Period, Window, WindowLength};
 
 /// The longest that anything which reads segments takes, a hundred times over.
@@ -57,6 +58,8 @@ impl Layout {
             buckets: self.buckets.count(),
             // At most a day.
             window_seconds: (self.window.ms() / 1_000) as u32,
+            raw_retention_s: seconds(self.retention.raw_ms),
+            minute_retention_s: seconds(self.retention.minute_ms),
         }
     }
 
@@ -111,6 +114,86 @@ impl Layout {
     }
 }
 
+fn seconds(ms: i64) -> u32 {
+    u32::try_from(ms / 1_000).unwrap_or(u32::MAX)
+}
+
+/// Why a process must not work on the tables: they hold data that lies elsewhere, or is gone earlier, than it takes for granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DividedOtherwise {
+    /// It would look for samples where they are not.
+    #[error(
+        "the tables are divided into {} buckets and windows of {} s, this function is configured for {} buckets and windows of {} s: \
+         neither can be changed while the tables live",
+        stored.buckets, stored.window_seconds, configured.buckets, configured.window_seconds
+    )]
+    Elsewhere {
+        /// What stands.
+        stored: Division,
+        /// What was wanted.
+        configured: Division,
+    },
+    /// It would look for what has expired.
+    #[error(
+        "{parameter} is {configured}, but the tables hold data that was written to live for {stored}: it may be lowered, never \
+         raised while the tables live; set it to {stored} or less"
+    )]
+    Shorter {
+        /// The template's parameter.
+        parameter: &'static str,
+        /// The shortest that it ever was, in days.
+        stored: Days,
+        /// What was wanted, in days.
+        configured: Days,
+    },
+}
+
+impl DividedOtherwise {
+    /// What is wrong with a configuration; `None` when it fits to what stands.
+    #[must_use]
+    pub fn of(stored: Division, configured: Division) -> Option<Self> {
+        if stored.is_elsewhere(configured) {
+            return Some(Self::Elsewhere { stored, configured });
+        }
+        let retentions = [
+            ("RawRetentionDays", stored.raw_retention_s, configured.raw_retention_s),
+            (
+                "MinuteRetentionDays",
+                stored.minute_retention_s,
+                configured.minute_retention_s,
+            ),
+        ];
+        let raised = retentions
+            .into_iter()
+            .find(|(_, stored, configured)| configured > stored);
+        raised.map(|(parameter, stored, configured)| Self::Shorter {
+            parameter,
+            stored: Days(stored),
+            configured: Days(configured),
+        })
+    }
+
+    /// Refuses to work on tables that the configuration does not fit to.
+    pub(crate) fn check(stored: Division, configured: Division) -> Result<(), StoreError> {
+        Self::of(stored, configured).map_or(Ok(()), |unfit| {
+            Err(StoreError::Refused {
+                operation: "work on the tables",
+                source: Box::new(unfit),
+            })
+        })
+    }
+}
+
+/// Seconds that are written as days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Days(u32);
+
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", f64::from(self.0) / 86_400.0)
+    }
+}
+
 fn expiry(end_ms: i64, retention_ms: i64) -> i64 {
     end_ms.saturating_add(retention_ms).saturating_add(DAY_MS) / 1_000
 }
@@ -119,6 +202,52 @@ fn expiry(end_ms: i64, retention_ms: i64) -> i64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const STORED: Division = Division {
+        buckets: 16,
+        window_seconds: 7_200,
+        raw_retention_s: 7 * 86_400,
+        minute_retention_s: 30 * 86_400,
+    };
+
+    #[test]
+    fn retention_may_be_lowered_and_never_raised() {
+        let raw = |days: u32| Division {
+            raw_retention_s: days * 86_400,
+            ..STORED
+        };
+        assert_eq!(DividedOtherwise::of(STORED, STORED), None);
+        let lowered = STORED.lowered_to(raw(3));
+        assert_eq!(lowered, raw(3));
+        assert_eq!(DividedOtherwise::of(lowered, raw(3)), None);
+        assert_eq!(lowered.lowered_to(STORED), lowered);
+        let refused = DividedOtherwise::of(lowered, STORED).unwrap().to_string();
+        assert_eq!(
+            refused,
+            "RawRetentionDays is 7, but the tables hold data that was written to live for 3: it may be lowered, never raised \
+             while the tables live; set it to 3 or less"
+        );
+        let minute = Division {
+            minute_retention_s: 31 * 86_400,
+            ..STORED
+        };
+        let refused = DividedOtherwise::of(STORED, minute).unwrap().to_string();
+        assert!(refused.starts_with("MinuteRetentionDays is 31, "), "{refused}");
+    }
+
+    #[test]
+    fn who_divides_otherwise_is_refused_and_lowers_nothing() {
+        let other = Division {
+            buckets: 8,
+            raw_retention_s: 1,
+            ..STORED
+        };
+        assert_eq!(STORED.lowered_to(other), STORED);
+        assert!(matches!(
+            DividedOtherwise::of(STORED, other),
+            Some(DividedOtherwise::Elsewhere { .. })
+        ));
+    }
 
     proptest! {
         #[test]

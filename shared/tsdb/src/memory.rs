@@ -52,6 +52,14 @@ impl MemoryStore {
         }
     }
 
+    /// The first half of [`Store::add_to_catalog`]: the names of the entries' metrics, without their series.
+    pub fn add_names(&self, entries: &[NewCatalogEntry]) {
+        let mut state = self.state();
+        for new in entries {
+            state.names.entry(new.period).or_default().insert(new.metric.clone());
+        }
+    }
+
     /// What [`DeadLetters::send`] was given.
     #[must_use]
     pub fn dead_letters(&self) -> Vec<DeadLetter> {
@@ -140,9 +148,9 @@ impl Store for MemoryStore {
     }
 
     async fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
+        self.add_names(&entries);
         let mut state = self.state();
         for new in entries {
-            state.names.entry(new.period).or_default().insert(new.metric.clone());
             state
                 .catalog
                 .entry((new.metric.clone(), new.period))
@@ -264,7 +272,10 @@ impl Store for MemoryStore {
     }
 
     async fn pin_division(&self, division: Division) -> Result<Division, StoreError> {
-        Ok(*self.state().division.get_or_insert(division))
+        let mut state = self.state();
+        let stands = state.division.get_or_insert(division);
+        *stands = stands.lowered_to(division);
+        Ok(*stands)
     }
 }
 

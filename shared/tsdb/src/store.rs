@@ -187,13 +187,40 @@ impl Checkpoint {
     }
 }
 
-/// What follows from a metric's name and a sample's time, and so can never change while the tables live.
+/// What says where a sample lies and until when, and so cannot change at will while the tables live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Division {
     /// How many buckets there are.
     pub buckets: u16,
     /// The length of a window in seconds.
     pub window_seconds: u32,
+    /// The shortest time that raw samples were ever to be kept, in seconds. What was written then expires by it: who takes a
+    /// longer time for granted misses what is gone.
+    pub raw_retention_s: u32,
+    /// The same of aggregates of one minute.
+    pub minute_retention_s: u32,
+}
+
+impl Division {
+    /// Whether a sample lies elsewhere by the other one.
+    #[must_use]
+    pub fn is_elsewhere(self, other: Self) -> bool {
+        (self.buckets, self.window_seconds) != (other.buckets, other.window_seconds)
+    }
+
+    /// What stands once `configured` works on tables that are divided like this: the shorter retentions. Who divides otherwise
+    /// does not work on them, and changes nothing.
+    #[must_use]
+    pub fn lowered_to(self, configured: Self) -> Self {
+        if self.is_elsewhere(configured) {
+            return self;
+        }
+        Self {
+            raw_retention_s: self.raw_retention_s.min(configured.raw_retention_s),
+            minute_retention_s: self.minute_retention_s.min(configured.minute_retention_s),
+            ..self
+        }
+    }
 }
 
 /// What became of an attempt to move a checkpoint.
@@ -233,7 +260,8 @@ pub trait Store: Send + Sync {
     /// Reserves `count` references of a bucket that nobody else gets, and returns the first of them.
     fn allocate_references(&self, bucket: Bucket, count: u32) -> impl Future<Output = Result<u32, StoreError>> + Send;
 
-    /// Adds series to the catalog, and the names of their metrics to the list of names.
+    /// Adds series to the catalog, and the names of their metrics to the list of names. The names are durable before any of
+    /// the series: after an error there may be names without series, but no series without its metric's name.
     fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The names of the metrics that have series in a period, in ascending order.
@@ -291,7 +319,8 @@ pub trait Store: Send + Sync {
     /// Marks closed windows of a bucket as written to. An answer that was lost may mark them twice, which is harmless.
     fn mark_dirty(&self, bucket: Bucket, windows: &[Window]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Stores how the tables are divided, unless that is stored already, and returns what stands.
+    /// Stores how the tables are divided, unless that is stored already, lowers what is stored as
+    /// [`Division::lowered_to`] says, and returns what stands.
     fn pin_division(&self, division: Division) -> impl Future<Output = Result<Division, StoreError>> + Send;
 }
 

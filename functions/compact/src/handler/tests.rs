@@ -74,7 +74,7 @@ fn tables_that_are_divided_otherwise_are_a_failure_and_left_alone() {
     let store = Arc::new(MemoryStore::default());
     let division = Division {
         buckets: 8,
-        window_seconds: 7_200,
+        ..layout(4).division()
     };
     block_on(store.pin_division(division)).unwrap();
     let compact = Compact::new(Arc::clone(&store), layout(4), || NOW);

@@ -10,6 +10,8 @@ fn parts() -> Parts {
         division: Division {
             buckets: 16,
             window_seconds: 7_200,
+            raw_retention_s: 7 * 86_400,
+            minute_retention_s: 30 * 86_400,
         },
         stream_name: "stream".into(),
     }
@@ -25,12 +27,16 @@ fn table(status: &str) -> Reply {
     Reply::Json(json!({"Table": {"TableStatus": status}}))
 }
 
-fn division(buckets: u16) -> Reply {
+fn division(buckets: u16, raw_days: Option<u32>) -> Reply {
     let place = CatalogKey::Division;
     let buckets = json!({"N": buckets.to_string()});
-    Reply::Json(json!({"Item": {
+    let mut item = json!({
         "pk": {"S": place.pk()}, "sk": {"S": place.sk()}, "buckets": buckets, "window_seconds": {"N": "7200"},
-    }}))
+    });
+    if let Some(days) = raw_days {
+        item["raw_retention_s"] = json!({"N": (days * 86_400).to_string()});
+    }
+    Reply::Json(json!({ "Item": item }))
 }
 
 fn stream(status: &str) -> Reply {
@@ -44,7 +50,7 @@ fn stream(status: &str) -> Reply {
 async fn parts_in_use_are_healthy() {
     let health = checked(|call| match call.operation.as_str() {
         "DescribeTable" => table("ACTIVE"),
-        "GetItem" if call.body["TableName"] == "catalog" => division(16),
+        "GetItem" if call.body["TableName"] == "catalog" => division(16, None),
         "GetItem" => Reply::Json(json!({})),
         _ => stream("UPDATING"),
     })
@@ -78,11 +84,11 @@ async fn each_part_tells_its_own_fault() {
 
 #[tokio::test]
 async fn a_table_that_is_being_made_or_divided_otherwise_is_not_healthy() {
-    let reason = async |status: &'static str, buckets: u16| {
+    let reason = async |status: &'static str, buckets: u16, raw_days: u32| {
         let health = checked(
             move |call| match (call.operation.as_str(), call.body["TableName"].as_str()) {
                 ("DescribeTable", _) => table(status),
-                ("GetItem", Some("catalog")) => division(buckets),
+                ("GetItem", Some("catalog")) => division(buckets, Some(raw_days)),
                 ("GetItem", _) => Reply::Json(json!({})),
                 _ => stream("ACTIVE"),
             },
@@ -91,9 +97,15 @@ async fn a_table_that_is_being_made_or_divided_otherwise_is_not_healthy() {
         assert_eq!((&health.cache, &health.stream), (&None, &None));
         health.database.unwrap().reason
     };
-    assert_eq!(reason("CREATING", 16).await, "is CREATING");
+    assert_eq!(reason("CREATING", 16, 7).await, "is CREATING");
     assert_eq!(
-        reason("ACTIVE", 8).await,
-        "is divided otherwise: into 8 buckets and windows of 7200 s, not into 16 and 7200 s"
+        reason("ACTIVE", 8, 7).await,
+        "is not what this function is configured for: the tables are divided into 8 buckets and windows of 7200 s, this function \
+         is configured for 16 buckets and windows of 7200 s: neither can be changed while the tables live"
+    );
+    assert_eq!(
+        reason("ACTIVE", 16, 3).await,
+        "is not what this function is configured for: RawRetentionDays is 7, but the tables hold data that was written to live \
+         for 3: it may be lowered, never raised while the tables live; set it to 3 or less"
     );
 }

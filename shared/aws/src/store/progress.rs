@@ -27,6 +27,8 @@ const DIRTY: &str = "dirty_";
 const FOLDED: &str = "folded_";
 const BUCKETS: &str = "buckets";
 const WINDOW_SECONDS: &str = "window_seconds";
+const RAW_RETENTION: &str = "raw_retention_s";
+const MINUTE_RETENTION: &str = "minute_retention_s";
 
 /// The most windows that one update names: an expression may have 300 operands.
 const WINDOWS_AT_ONCE: usize = 100;
@@ -200,22 +202,81 @@ impl DynamoStore {
         let place = CatalogKey::Division;
         let at = || key(place.pk(), place.sk());
         // Reading first: it is stored already, but once.
-        if let Some(item) = self.database.get(&self.tables.catalog, at()).await? {
-            return read_division(&item);
+        let mut found = self.database.get(&self.tables.catalog, at()).await?;
+        loop {
+            let (stands, pinned) = match &found {
+                None => (division, None),
+                Some(item) => (read_division(item, division)?, Some(Pinned::of(item)?)),
+            };
+            let lowered = stands.lowered_to(division);
+            if pinned.is_some_and(|pinned| pinned == Pinned::from(lowered)) || lowered.is_elsewhere(division) {
+                return Ok(lowered);
+            }
+            let call = self.pinned(at(), lowered, pinned);
+            match self.write("UpdateItem (the division)", call).await? {
+                Written::Done(_) | Written::Unmet(None) => return Ok(lowered),
+                // Somebody else was first, or this very write was, whose answer was lost. Retentions are only ever lowered, so
+                // that this ends.
+                Written::Unmet(item) => found = item,
+            }
         }
-        let call = self
+    }
+
+    /// An update of the division, as long as the one that was read stands.
+    fn pinned(&self, at: Item, division: Division, before: Option<Pinned>) -> UpdateItemFluentBuilder {
+        let mut call = self
             .database
-            .update(&self.tables.catalog, at())
-            .update_expression("SET #buckets = :buckets, #window = :window")
-            .condition_expression("attribute_not_exists(#pk)")
-            .expression_attribute_names("#pk", PK)
+            .update(&self.tables.catalog, at)
+            .update_expression("SET #buckets = :buckets, #window = :window, #raw = :raw, #minute = :minute")
             .expression_attribute_names("#buckets", BUCKETS)
             .expression_attribute_names("#window", WINDOW_SECONDS)
+            .expression_attribute_names("#raw", RAW_RETENTION)
+            .expression_attribute_names("#minute", MINUTE_RETENTION)
             .expression_attribute_values(":buckets", n(division.buckets))
-            .expression_attribute_values(":window", n(division.window_seconds));
-        match self.write("UpdateItem (the division)", call).await? {
-            Written::Done(_) | Written::Unmet(None) => Ok(division),
-            Written::Unmet(Some(item)) => read_division(&item),
+            .expression_attribute_values(":window", n(division.window_seconds))
+            .expression_attribute_values(":raw", n(division.raw_retention_s))
+            .expression_attribute_values(":minute", n(division.minute_retention_s));
+        let Some(Pinned { raw_s, minute_s }) = before else {
+            return call
+                .condition_expression("attribute_not_exists(#pk)")
+                .expression_attribute_names("#pk", PK);
+        };
+        let mut conditions = Vec::new();
+        for (name, value, before) in [("#raw", ":raw_before", raw_s), ("#minute", ":minute_before", minute_s)] {
+            match before {
+                None => conditions.push(format!("attribute_not_exists({name})")),
+                Some(before) => {
+                    conditions.push(format!("{name} = {value}"));
+                    call = call.expression_attribute_values(value, n(before));
+                }
+            }
+        }
+        call.condition_expression(conditions.join(" AND "))
+    }
+}
+
+/// The retentions that an item pins, in seconds. One that was written by an earlier version pins none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pinned {
+    raw_s: Option<u32>,
+    minute_s: Option<u32>,
+}
+
+impl Pinned {
+    fn of(item: &Item) -> Result<Self, StoreError> {
+        let attributes = Attributes(item);
+        Ok(Self {
+            raw_s: attributes.optional_number(RAW_RETENTION)?,
+            minute_s: attributes.optional_number(MINUTE_RETENTION)?,
+        })
+    }
+}
+
+impl From<Division> for Pinned {
+    fn from(division: Division) -> Self {
+        Self {
+            raw_s: Some(division.raw_retention_s),
+            minute_s: Some(division.minute_retention_s),
         }
     }
 }
@@ -254,10 +315,14 @@ fn parse(item: &Item) -> Result<Progress, StoreError> {
     Ok(progress)
 }
 
-pub(crate) fn read_division(item: &Item) -> Result<Division, StoreError> {
+/// The division that stands. What an item of an earlier version does not say is as configured.
+pub(crate) fn read_division(item: &Item, configured: Division) -> Result<Division, StoreError> {
     let attributes = Attributes(item);
+    let pinned = Pinned::of(item)?;
     Ok(Division {
         buckets: attributes.number(BUCKETS)?,
         window_seconds: attributes.number(WINDOW_SECONDS)?,
+        raw_retention_s: pinned.raw_s.unwrap_or(configured.raw_retention_s),
+        minute_retention_s: pinned.minute_s.unwrap_or(configured.minute_retention_s),
     })
 }

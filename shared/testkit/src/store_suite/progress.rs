@@ -217,15 +217,31 @@ impl<S: Store> Scene<'_, S> {
         let division = Division {
             buckets: 16,
             window_seconds: 7_200,
+            raw_retention_s: 700,
+            minute_retention_s: 3_000,
         };
         let other = Division {
             buckets: 17,
             window_seconds: 3_600,
+            raw_retention_s: 1,
+            minute_retention_s: 1,
         };
         for wanted in [division, other, division] {
             let stands = self.store.pin_division(wanted).await?;
             same("the division stays as it was first", &stands, &division)?;
         }
-        Ok(())
+        let retentions = |raw_retention_s, minute_retention_s| Division {
+            raw_retention_s,
+            minute_retention_s,
+            ..division
+        };
+        let raised = self.store.pin_division(retentions(701, 3_001)).await?;
+        same("retentions are not raised", &raised, &division)?;
+        let lowered = self.store.pin_division(retentions(300, 4_000)).await?;
+        same("the raw retention is lowered", &lowered, &retentions(300, 3_000))?;
+        let lowered = self.store.pin_division(retentions(700, 2_000)).await?;
+        same("each by itself", &lowered, &retentions(300, 2_000))?;
+        let stands = self.store.pin_division(division).await?;
+        same("the least of each stands", &stands, &retentions(300, 2_000))
     }
 }

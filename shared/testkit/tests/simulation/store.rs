@@ -333,6 +333,8 @@ impl Store for SimStore {
             Box::pin(async move { drop(store.add_to_catalog(items).await) })
         };
         let write = async |store: &MemoryStore, items| store.add_to_catalog(items).await;
+        // The names of all are there before any of the series, also when none of those follows.
+        self.inner.add_names(&entries);
         self.write_many("add_to_catalog", entries, name, write, effect).await
     }
 

@@ -167,6 +167,13 @@ impl Store for Faulty {
         self.one(self.inner.allocate_references(bucket, count)).await
     }
     async fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
+        // Two writes, one after the other: the names, then the series.
+        let names = entries.clone();
+        self.many(names, async |names| {
+            self.inner.add_names(&names);
+            Ok(())
+        })
+        .await?;
         self.many(entries, async |entries| self.inner.add_to_catalog(entries).await)
             .await
     }

@@ -310,10 +310,62 @@ async fn a_division_that_somebody_else_stored_meanwhile_holds() {
     let stored =
         json!({"pk": {"S": "division"}, "sk": {"S": "-"}, "buckets": {"N": "8"}, "window_seconds": {"N": "3600"}});
     let script = Script::new([Reply::Json(json!({})), unmet(stored)]);
-    let ours = Division {
-        buckets: 16,
-        window_seconds: 7_200,
-    };
-    let stands = quick(&script).pin_division(ours).await.unwrap();
+    let stands = quick(&script).pin_division(OURS).await.unwrap();
     assert_eq!((stands.buckets, stands.window_seconds), (8, 3_600));
+}
+
+const OURS: Division = Division {
+    buckets: 16,
+    window_seconds: 7_200,
+    raw_retention_s: 700,
+    minute_retention_s: 3_000,
+};
+
+fn stored_division(retentions: Option<(u32, u32)>) -> Value {
+    let mut item =
+        json!({"pk": {"S": "division"}, "sk": {"S": "-"}, "buckets": {"N": "16"}, "window_seconds": {"N": "7200"}});
+    if let Some((raw, minute)) = retentions {
+        item["raw_retention_s"] = json!({"N": raw.to_string()});
+        item["minute_retention_s"] = json!({"N": minute.to_string()});
+    }
+    item
+}
+
+#[tokio::test]
+async fn an_item_that_pins_no_retention_takes_the_configured_one() {
+    let script = Script::new([
+        Reply::Json(json!({"Item": stored_division(None)})),
+        Reply::Json(json!({})),
+    ]);
+    assert_eq!(quick(&script).pin_division(OURS).await.unwrap(), OURS);
+    let body = &script.calls()[1].body;
+    let condition = "attribute_not_exists(#raw) AND attribute_not_exists(#minute)";
+    assert_eq!(body["ConditionExpression"], condition);
+    assert_eq!(body["ExpressionAttributeValues"][":raw"]["N"], "700");
+}
+
+#[tokio::test]
+async fn retentions_are_lowered_each_by_itself_also_when_somebody_else_lowers_them() {
+    let script = Script::new([
+        Reply::Json(json!({"Item": stored_division(Some((900, 2_000)))})),
+        unmet(stored_division(Some((800, 1_000)))),
+        Reply::Json(json!({})),
+    ]);
+    let stands = quick(&script).pin_division(OURS).await.unwrap();
+    assert_eq!((stands.raw_retention_s, stands.minute_retention_s), (700, 1_000));
+    let body = &script.calls()[2].body;
+    assert_eq!(
+        body["ConditionExpression"],
+        "#raw = :raw_before AND #minute = :minute_before"
+    );
+    let values = &body["ExpressionAttributeValues"];
+    let numbers = [":raw", ":minute", ":raw_before", ":minute_before"].map(|name| values[name]["N"].as_str().unwrap());
+    assert_eq!(numbers, ["700", "1000", "800", "1000"]);
+}
+
+#[tokio::test]
+async fn retentions_that_are_shorter_already_are_left_alone() {
+    let script = Script::new([Reply::Json(json!({"Item": stored_division(Some((300, 3_000)))}))]);
+    let stands = quick(&script).pin_division(OURS).await.unwrap();
+    assert_eq!((stands.raw_retention_s, stands.minute_retention_s), (300, 3_000));
 }

@@ -92,8 +92,9 @@ fn windows_that_have_not_ended_by_the_clock_after_the_write_are_not_looked_up() 
         let mut consumer = Consumer::new(Arc::clone(&store), layout(), Origin::Stream, Arc::new(clock));
         let records = pipeline.stream.records(0);
         block_on(consumer.flush(&MemoryStream::shard_id(0), &records, &*store.inner)).unwrap();
-        // Beside the look: the division, three of the checkpoint's, the catalog, references, entries, segments and the move.
-        assert_eq!(store.calls(), 9 + looks);
+        // Beside the look: the division, three of the checkpoint's, the catalog, references, names, entries, segments and
+        // the move.
+        assert_eq!(store.calls(), 10 + looks);
     }
 }
 
