@@ -7,11 +7,12 @@ mod consumed;
 pub(crate) use attributes::{Attributes, b, key, n, s};
 pub use consumed::{Consumed, Units};
 
-use crate::error::{is_later, store_error, unavailable};
+use crate::error::{is_later, is_unavailable, store_error, unavailable};
 use crate::pace::{Attempts, Pace};
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::get_item::builders::GetItemFluentBuilder;
+use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -30,8 +31,9 @@ use tidemark_tsdb::StoreError;
 /// An item, or the key of one.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// How long one operation of a store may take, all attempts and pages together: half of the gateway's 30 s, so that the
-/// caller can still answer.
+/// How long one operation of a store may take, all attempts together: half of the gateway's 30 s, so that the caller can
+/// still answer. Each page of a query is an operation: how long all of them may take is the caller's to say, whose own deadline
+/// ends a read of a hundred pages or does not.
 const OPERATION_LIMIT: Duration = Duration::from_secs(15);
 
 /// Which items of one partition are wanted.
@@ -88,7 +90,6 @@ impl Database {
 
     /// The wanted items of a partition in ascending order of their sort keys, read consistently, all pages.
     pub(crate) async fn query(&self, table: &str, wanted: Wanted) -> Result<Vec<Item>, StoreError> {
-        let attempts = self.pace.within(self.limit);
         let mut found = Vec::new();
         let mut start = None;
         loop {
@@ -117,13 +118,33 @@ impl Database {
                 // With a filter the limit would count what the filter drops.
                 call = call.limit(i32::try_from(at_least - found.len()).unwrap_or(i32::MAX));
             }
-            let page = self.run(&attempts, "Query", call.send()).await?;
-            self.consumed.read(table, page.consumed_capacity());
+            let page = self.page(table, &call).await?;
             found.extend(page.items.unwrap_or_default());
             let enough = wanted.at_least.is_some_and(|at_least| found.len() >= at_least);
             match page.last_evaluated_key.filter(|key| !key.is_empty()) {
                 Some(key) if !enough => start = Some(key),
                 _ => return Ok(found),
+            }
+        }
+    }
+
+    /// One page of a query, asked for again while the table cannot give it.
+    async fn page(&self, table: &str, call: &QueryFluentBuilder) -> Result<QueryOutput, StoreError> {
+        const OPERATION: &str = "Query";
+        let mut attempts = self.attempts();
+        loop {
+            match attempts.run(Box::pin(call.clone().send())).await {
+                None => return Err(unavailable(OPERATION, None)),
+                Some(Ok(page)) => {
+                    self.consumed.read(table, page.consumed_capacity());
+                    return Ok(page);
+                }
+                Some(Err(error)) => {
+                    let again = is_unavailable(&error) && attempts.pause().await;
+                    if !again {
+                        return Err(store_error(OPERATION, error));
+                    }
+                }
             }
         }
     }
@@ -165,7 +186,6 @@ impl Database {
 
     /// How many items of a partition pass a filter. Read without waiting for the newest writes, at half the price.
     pub(crate) async fn count(&self, table: &str, pk: String, filter: Option<Filter>) -> Result<u64, StoreError> {
-        let attempts = self.attempts();
         let mut count = 0;
         let mut start = None;
         loop {
@@ -182,8 +202,7 @@ impl Database {
             if let Some(filter) = &filter {
                 call = filtered(call, filter);
             }
-            let page = self.run(&attempts, "Query", call.send()).await?;
-            self.consumed.read(table, page.consumed_capacity());
+            let page = self.page(table, &call).await?;
             count += u64::try_from(page.count).unwrap_or_default();
             match page.last_evaluated_key.filter(|key| !key.is_empty()) {
                 Some(key) => start = Some(key),

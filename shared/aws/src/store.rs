@@ -162,7 +162,7 @@ impl Store for DynamoStore {
     }
 
     async fn add_to_catalog(&self, entries: Vec<NewCatalogEntry>) -> Result<(), StoreError> {
-        let mut all: BTreeMap<(String, String), Item> = BTreeMap::new();
+        let mut series: BTreeMap<(String, String), Item> = BTreeMap::new();
         let mut names: BTreeMap<(Period, String), i64> = BTreeMap::new();
         for new in entries {
             let expires = names
@@ -177,20 +177,21 @@ impl Store for DynamoStore {
                 reference: new.entry.reference,
                 late: new.entry.late,
             };
-            all.insert(
+            series.insert(
                 (place.pk(), place.sk()),
                 items::series(&place, &new.entry.labels, new.expires_at_s),
             );
         }
-        for ((period, metric), expires_at_s) in names {
+        let names = names.into_iter().map(|((period, metric), expires_at_s)| {
             let place = CatalogKey::Name { period, metric };
             let mut item = key(place.pk(), place.sk());
             item.insert(EXPIRES_AT.to_owned(), n(expires_at_s));
-            all.insert((place.pk(), place.sk()), item);
-        }
-        self.database
-            .put_all(&self.tables.catalog, all.into_values().collect())
-            .await
+            item
+        });
+        // One after the other: a series whose name is missing is known to a consumer that comes again, and the name never written.
+        let catalog = &self.tables.catalog;
+        self.database.put_all(catalog, names.collect()).await?;
+        self.database.put_all(catalog, series.into_values().collect()).await
     }
 
     async fn metric_names(&self, period: Period) -> Result<Vec<String>, StoreError> {

@@ -245,6 +245,62 @@ async fn segments_are_read_page_by_page_without_the_expired() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_throttled_is_asked_for_again_and_each_has_its_own_time() {
+    let items = items_of(async |store| store.put_segments((0..4).map(segment).collect()).await.unwrap()).await;
+    let time = Time::new(0.5);
+    let (clock, mut asked, mut page) = (time.clone(), 0, 0);
+    let script = Script::answering(move |call| {
+        // More often than the SDK asks by itself.
+        asked += 1;
+        if asked % 5 != 0 {
+            return Reply::error(400, "ThrottlingException");
+        }
+        clock.advance(Duration::from_secs(5));
+        let body = &call.body["ExclusiveStartKey"]["sk"];
+        let before: &Value = if page == 0 {
+            &Value::Null
+        } else {
+            &items[page - 1]["sk"]
+        };
+        assert_eq!(body, before, "the page after the last one that was given");
+        page += 1;
+        let item = &items[page - 1];
+        let mut answer = json!({"Items": [item]});
+        if page < items.len() {
+            answer["LastEvaluatedKey"] = json!({"pk": item["pk"], "sk": item["sk"]});
+        }
+        Reply::Json(answer)
+    });
+    let store = store(&script, time.pace());
+    let window = Window { start_ms: 7_200_000 };
+    let found = store.segments(Bucket(3), window, None).await.unwrap();
+    assert_eq!(found.len(), 4, "in 20 s, 5 s a page");
+}
+
+#[tokio::test]
+async fn a_page_that_is_never_given_ends_with_its_time() {
+    let script = Script::answering(|_| Reply::error(400, "ThrottlingException"));
+    let time = Time::new(1.0);
+    let store = store(&script, time.pace());
+    let window = Window { start_ms: 7_200_000 };
+    let error = store.segments(Bucket(3), window, None).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::Unavailable { operation: "Query", .. }),
+        "{error:?}"
+    );
+    let waited: Duration = time.pauses().iter().sum();
+    assert!(
+        waited > Duration::from_secs(13) && waited < Duration::from_secs(15),
+        "{waited:?}"
+    );
+
+    let script = Script::new([Reply::error(400, "ResourceNotFoundException")]);
+    let store = super::tests::store(&script, Time::new(0.5).pace());
+    let error = store.segments(Bucket(3), window, None).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_reader_asks_only_for_what_it_does_not_know_and_for_what_came_late() {
     let script = Script::answering(|_| Reply::Json(json!({"Items": []})));
     let store = store(&script, Time::new(0.5).pace());
@@ -302,6 +358,40 @@ async fn a_catalog_entry_is_written_with_its_name_once_and_read_back() {
         .unwrap();
     found.sort_by_key(|entry| entry.reference);
     assert_eq!(found, [new_entry("cpu", "a", 1).entry, new_entry("cpu", "b", 2).entry]);
+}
+
+#[tokio::test]
+async fn no_series_is_written_before_the_names_are() {
+    // The names are throttled, then taken; then the series are, and never get through.
+    let mut names_asked = 0;
+    let script = Script::answering(move |call| {
+        let requests = call.body["RequestItems"]["catalog"].as_array().unwrap();
+        let is_name = |request: &Value| request["PutRequest"]["Item"]["pk"]["S"] == "names#692";
+        if !requests.iter().all(is_name) {
+            assert!(!requests.iter().any(is_name), "names and series in one call");
+            assert!(names_asked > 2, "series before names");
+            return Reply::Json(json!({"UnprocessedItems": call.body["RequestItems"]}));
+        }
+        names_asked += 1;
+        match names_asked {
+            1 => Reply::error(400, "ThrottlingException"),
+            2 => Reply::Json(json!({"UnprocessedItems": {"catalog": [requests[0]]}})),
+            _ => Reply::Json(json!({})),
+        }
+    });
+    let entries: Vec<NewCatalogEntry> = (0..60)
+        .map(|at| new_entry(&format!("m{}", at % 30), &at.to_string(), at))
+        .collect();
+    let store = store(&script, Time::new(0.5).pace());
+    assert!(store.add_to_catalog(entries).await.is_err());
+
+    let script = Script::answering(|call| Reply::Json(json!({"UnprocessedItems": call.body["RequestItems"]})));
+    let store = super::tests::store(&script, Time::new(0.5).pace());
+    assert!(store.add_to_catalog(vec![new_entry("cpu", "a", 1)]).await.is_err());
+    assert!(
+        script.calls().iter().all(|call| !call.text.contains("series#")),
+        "no series without its name"
+    );
 }
 
 #[tokio::test]
