@@ -15,8 +15,9 @@ const DEFAULT_MEMORY_MB: usize = 256;
 /// an answer of 6 MB, and twice that while it is written.
 const CACHE_SHARE: usize = 3;
 
-/// The shortest time between the end of a window and its compaction, in seconds. The functions' clocks agree better than this.
-const LEAST_GRACE_SECONDS: i64 = 60;
+/// The shortest time between the end of a window and its compaction, in seconds: well above how far the functions' clocks may
+/// differ, and above the time that a batch waits to be flushed.
+const LEAST_GRACE_SECONDS: i64 = 600;
 
 /// The longest that anything is kept, in days: as far as one query reaches.
 const LONGEST_RETENTION_DAYS: i64 = tidemark_model::limits::MAX_QUERY_RANGE_MS / DAY_MS - 1;

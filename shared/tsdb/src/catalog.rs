@@ -2,8 +2,12 @@
 
 use crate::bounded;
 use crate::store::{CatalogEntry, Store, StoreError};
+use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
 use tidemark_model::Period;
+
+/// How many periods' series are held at once.
+const PERIODS_AT_ONCE: usize = 3;
 
 /// The names of the metrics with series in the periods that touch the range, in ascending order.
 ///
@@ -59,7 +63,9 @@ async fn distinct(
 ) -> Result<Vec<String>, StoreError> {
     let mut found = BTreeSet::new();
     let reads = Period::covering(start_ms, end_ms).map(|period| store.catalog(metric, period, None));
-    for entries in bounded::all(reads.collect()).await {
+    // Each is let go before others are asked for: all periods of a large metric together may be larger than the function.
+    let mut reads = stream::iter(reads.collect::<Vec<_>>()).buffered(PERIODS_AT_ONCE);
+    while let Some(entries) = reads.next().await {
         for entry in entries? {
             collect(&entry, &mut found);
         }

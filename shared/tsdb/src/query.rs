@@ -61,6 +61,10 @@ pub struct Answered {
     pub evidence: Option<Evidence>,
 }
 
+/// The version of the answers. Another one whenever the same query over the same data is answered otherwise than before: the
+/// answers that an earlier version left in the cache are never found then.
+const ANSWERS: u32 = 1;
+
 impl Query {
     /// Selects, evaluates and writes the JSON answer. What is older than anything that is kept, or newer than a sample may be, is
     /// not looked for.
@@ -102,7 +106,15 @@ impl Query {
         let page = format!("{:?} {:?}", self.limit, self.after.map(Place::token));
         let filter = self.selector.filter.to_string();
         // As JSON, so that no two queries run together to one text.
-        let text = serde_json::json!([self.selector.metric, filter, range, function, self.group_by, page]);
+        let text = serde_json::json!([
+            ANSWERS,
+            self.selector.metric,
+            filter,
+            range,
+            function,
+            self.group_by,
+            page
+        ]);
         format!("{:032x}", xxh3_128(text.to_string().as_bytes()))
     }
 

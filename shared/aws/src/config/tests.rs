@@ -126,8 +126,8 @@ fn what_is_missing_or_wrong_is_named() {
         ),
         (
             "COMPACTION_GRACE_SECONDS",
-            Some("59"),
-            "is `59`; it must be a whole number from 60 to 86400",
+            Some("599"),
+            "is `599`; it must be a whole number from 600 to 86400",
         ),
         (
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",

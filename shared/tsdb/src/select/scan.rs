@@ -16,13 +16,16 @@ use crate::rollup::{self, Point};
 use crate::store::{CatalogEntry, Store, StoreError};
 use crate::tier::Tier;
 use futures::StreamExt;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use tidemark_model::series::hash_name;
 use tidemark_model::{Bucket, Labels, Period, Sample, Window, limits};
 
 /// How many windows of segments are read ahead; as many are read early besides those that nobody can have closed.
 const WINDOWS_AT_ONCE: usize = 3;
+
+/// How many periods' series are read ahead.
+const PERIODS_AT_ONCE: usize = 3;
 
 /// About how many blocks are held at once: some 20 MB of chunks.
 const BLOCKS_AT_ONCE: usize = 16_384;
@@ -204,14 +207,28 @@ impl<'r, S: Store> Selection<'r, S> {
             .iter()
             .map(|period| series::read(store, recall, place, *period))
             .collect();
+        let mut reads = futures::stream::iter(reads).buffered(PERIODS_AT_ONCE);
+        let mut of = periods.iter();
         let mut found = Vec::new();
-        for (period, catalog) in periods.iter().zip(bounded::all(reads).await) {
+        let mut series = HashSet::new();
+        while let Some((catalog, period)) = reads.next().await.zip(of.next()) {
             let catalog = catalog?;
             let matching = catalog
                 .entries
                 .iter()
                 .filter(|entry| selector.filter.matches(&entry.labels));
-            found.extend(matching.map(|entry| (*period, Arc::clone(entry))));
+            for entry in matching {
+                series.insert(entry.id);
+                found.push((*period, Arc::clone(entry)));
+            }
+            // Before more is read and held.
+            let limit = limits::MAX_SERIES_PER_QUERY;
+            if series.len() > limit {
+                return Err(SelectError::TooManySeries {
+                    found: series.len(),
+                    limit,
+                });
+            }
         }
         // One number for all references of a series.
         found.sort_by(|(_, a), (_, b)| (&a.labels, a.id).cmp(&(&b.labels, b.id)));
@@ -225,12 +242,6 @@ impl<'r, S: Store> Selection<'r, S> {
         for references in self.references.values_mut() {
             references.sort_unstable();
             references.dedup();
-        }
-        if self.series.len() > limits::MAX_SERIES_PER_QUERY {
-            return Err(SelectError::TooManySeries {
-                found: self.series.len(),
-                limit: limits::MAX_SERIES_PER_QUERY,
-            });
         }
         Ok(())
     }
