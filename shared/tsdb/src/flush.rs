@@ -252,8 +252,8 @@ impl<S: Store> Consumer<S> {
             last_part: 0,
         };
         report.samples += gathered.samples();
-        self.put(gathered.into_segments(order, &self.layout), &place.in_order, report)
-            .await?;
+        let segments = gathered.into_segments(order, &self.layout)?;
+        self.put(segments, &place.in_order, report).await?;
         self.advance(shard, checkpoint, arrival_ms, &envelopes, records).await
     }
 

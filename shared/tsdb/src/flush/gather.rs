@@ -3,7 +3,7 @@
 use crate::known::{Identity, Refusal};
 use crate::layout::Layout;
 use crate::segment::{self, Entry};
-use crate::store::{SegmentOrder, StoredSegment};
+use crate::store::{SegmentOrder, StoreError, StoredSegment};
 use crate::stream::StreamRecord;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -81,7 +81,10 @@ impl<'e> Gathered<'e> {
 
     /// One segment for each bucket and window, more where an item could not hold it. A pure function of the records and of
     /// the references that their series have.
-    pub(super) fn into_segments(self, order: SegmentOrder, layout: &Layout) -> Vec<StoredSegment> {
+    ///
+    /// # Errors
+    /// When one of them has more parts than a key can number.
+    pub(super) fn into_segments(self, order: SegmentOrder, layout: &Layout) -> Result<Vec<StoredSegment>, StoreError> {
         let (mut samples, ends) = self.by_slot();
         let mut groups: Vec<(Bucket, Window, Entry<'_>)> = Vec::with_capacity(ends.len());
         let mut rest = samples.as_mut_slice();
@@ -115,7 +118,10 @@ impl<'e> Gathered<'e> {
                 .iter()
                 .fold(order.first_hash, |hash, part| xxh3_64_with_seed(part, hash));
             // A run of records holds a million samples, which do not fill 256 items of 380 KB.
-            let last_part = u8::try_from(parts.len() - 1).unwrap_or(u8::MAX);
+            let last_part = last_part(parts.len()).ok_or_else(|| StoreError::Corrupt {
+                item: format!("segment {bucket}#{window}"),
+                reason: format!("it has {} parts, more than a key can number", parts.len()),
+            })?;
             for (part, data) in (0..=last_part).zip(parts) {
                 let order = SegmentOrder {
                     first_hash,
@@ -133,7 +139,7 @@ impl<'e> Gathered<'e> {
                 });
             }
         }
-        segments
+        Ok(segments)
     }
 
     /// The samples slot by slot, each slot's in the order of their arrival, and where each slot's end.
@@ -163,6 +169,11 @@ impl<'e> Gathered<'e> {
     }
 }
 
+/// The number of the last of so many parts; `None` when there is none, or it is too great for a key.
+fn last_part(parts: usize) -> Option<u8> {
+    u8::try_from(parts.checked_sub(1)?).ok()
+}
+
 /// The samples of one series in ascending order of time, each time once: of two with one time, the later holds.
 pub(crate) fn in_order(samples: &mut [Sample]) -> &[Sample] {
     // Nearly always nothing is to be done.
@@ -180,4 +191,14 @@ pub(crate) fn in_order(samples: &mut [Sample]) -> &[Sample] {
         kept += 1;
     }
     &samples[..kept]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_part;
+
+    #[test]
+    fn parts_that_a_key_cannot_number_are_not_dropped_in_silence() {
+        assert_eq!([0, 1, 256, 257].map(last_part), [None, Some(0), Some(255), None]);
+    }
 }
