@@ -164,6 +164,21 @@ async fn closed_shards_are_listed_too() {
 }
 
 #[tokio::test]
+async fn closed_shards_have_their_ranges_too() {
+    let most = u128::MAX.to_string();
+    let script = Script::new([Reply::Json(json!({"Shards": [
+        {"ShardId": "shardId-0", "HashKeyRange": {"StartingHashKey": "0", "EndingHashKey": "9"}, "SequenceNumberRange": {"StartingSequenceNumber": "1", "EndingSequenceNumber": "5"}},
+        {"ShardId": "shardId-1", "HashKeyRange": {"StartingHashKey": "10", "EndingHashKey": most}, "SequenceNumberRange": {"StartingSequenceNumber": "6"}},
+    ]}))]);
+    let ranges = stream(&script, &Time::new(0.5)).ranges().await.unwrap();
+    let shard = |id: &str| ShardId(id.into());
+    assert_eq!(
+        ranges,
+        [(shard("shardId-0"), 0..=9), (shard("shardId-1"), 10..=u128::MAX)]
+    );
+}
+
+#[tokio::test]
 async fn a_shard_that_does_not_know_the_record_is_read_from_its_beginning() {
     let script = Script::new([
         Reply::error(400, "InvalidArgumentException"),
