@@ -1,11 +1,12 @@
 //! The benchmarks' cast: [`workload`] makes the requests, [`ingest`] and [`consume`] run the functions' own code over them,
-//! [`cold_start`] starts the functions' real binaries. [`fleet`] pushes for hours and [`storage`] stores, compacts and ([`queries`])
+//! [`cold_start`] starts the functions' real binaries, [`codecs`] times the formats. [`fleet`] pushes for hours and [`storage`] stores, compacts and ([`queries`])
 //! queries that, over a store that counts what DynamoDB would ([`meter`]); [`price`] makes a bill of it. [`report`] keeps and
 //! prints the figures.
 //!
 //! Speeds are samples per second of CPU time, not of wall time: that is what Lambda bills, and other work on the machine
 //! disturbs it less. Nothing here talks to a network, and the store costs nothing: these are the costs of Tidemark's own code.
 
+mod codecs;
 mod cold_start;
 mod consume;
 mod cpu;
@@ -60,6 +61,7 @@ pub(crate) fn run(functions: &Path) -> anyhow::Result<Report> {
         let streams = ingest::measure(pushing, &minutes, &mut report)?;
         consume::measure(pushing, &streams, &runtime, &mut report)?;
     }
+    codecs::measure(&mut report)?;
     let ingest_speed = report.get("ingest.json_samples_per_cpu_second")?;
     storage::measure(ingest_speed, &runtime, &mut report)?;
     Ok(report)

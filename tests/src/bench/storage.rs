@@ -199,6 +199,7 @@ fn report_sizes(counted: &Counted, report: &mut Report) -> anyhow::Result<()> {
         samples / counted.compact_cpu_s,
         "at least 5 M",
     )?;
+    report.add("compact.ns_per_sample", 1e9 * counted.compact_cpu_s / samples, "")?;
     for part in Part::ALL {
         let both = used(&counted.consume, part).write_units + used(&counted.compact, part).write_units;
         report.add(
