@@ -1,5 +1,5 @@
-//! What it takes to encode and to decode the formats of the tables, in CPU nanoseconds per sample. The merge between them is part of
-//! `compact.samples_per_cpu_second`: it cannot be told apart from the reading of segments.
+//! What it takes to encode and to decode the formats of the tables, in CPU nanoseconds per sample. The merge between them is
+//! what is left of a compaction's time without them ([`super::storage`]).
 
 use super::cpu;
 use super::report::Report;
