@@ -10,16 +10,18 @@
 )]
 
 pub mod address;
-pub mod deliver;
-#[cfg(test)]
-mod fixtures;
-pub mod recording;
+pub mod channel;
+pub mod notification;
 pub mod retry;
+pub mod secret;
 pub mod sender;
-pub mod webhook;
+pub mod settings;
+pub mod store;
 
 pub use address::AddressGuard;
-pub use deliver::{ChannelOutcome, Delivery, Next, deliver};
-pub use recording::RecordingSender;
+pub use channel::{Channel, ChannelSpec, Receiver};
+pub use notification::{Alert, Cause, Notification};
 pub use retry::Failure;
-pub use sender::{PostWebhook, WebhookSender};
+pub use secret::{SecretRef, Secrets};
+pub use sender::{Deliver, Target};
+pub use store::{DocumentStore, LaneStore};

@@ -2,14 +2,13 @@
 //! in this crate's tests, the one on DynamoDB in the tests that have an emulator.
 
 use crate::condition::Condition;
+use crate::history::{HistoryEntry, HistoryFilter};
 use crate::instance::{
     Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
-use crate::rule::{Rule, RuleSpec, Severity};
-use crate::store::{
-    AlertStore, AttemptKey, Begun, Finished, InstanceFilter, LogState, PageRequest, RuleCreated, RuleReplaced, Saved,
-    StoreError,
-};
+use crate::routing::{ChannelUse, Routing};
+use crate::rule::{NoData, Query, Rule, RuleSpec, Severity, Threshold};
+use crate::store::{AlertStore, InstanceFilter, PageRequest, RuleCreated, RuleReplaced, Saved, StoreError, TickState};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use tidemark_model::{LabelFilter, Labels, Timestamp};
@@ -38,17 +37,34 @@ fn a_rule(id: &str, name: &str) -> Rule {
         id: id.to_owned(),
         spec: RuleSpec {
             name: name.to_owned(),
-            metric_name: "cpu.load größe".to_owned(),
-            labels: LabelFilter::default(),
-            aggregation: None,
-            group_by: Vec::new(),
-            condition: Condition::Greater,
-            threshold: 0.1,
+            query: Query::Threshold(Threshold {
+                metric_name: "cpu.load größe".to_owned(),
+                labels: LabelFilter::default(),
+                aggregation: None,
+                group_by: Vec::new(),
+                condition: Condition::Greater,
+                threshold: 0.1,
+                window_seconds: 300,
+            }),
             duration_seconds: 60,
-            window_seconds: 300,
+            keep_firing_for_seconds: 0,
+            interval_seconds: 60,
+            no_data: NoData::Ok,
             severity: Severity::Critical,
-            notification_channels: vec!["webhook".to_owned()],
+            alert_labels: BTreeMap::from([("team".to_owned(), "größe".to_owned())]),
+            notification_channels: vec![
+                "webhook".into(),
+                ChannelUse {
+                    channel: "ops".to_owned(),
+                    routing: Routing {
+                        group_by: Some(vec!["host".to_owned()]),
+                        repeat_interval_seconds: Some(60),
+                        ..Routing::default()
+                    },
+                },
+            ],
             webhook_url: Some("https://example.org/".to_owned()),
+            repeat_interval_seconds: Some(3_600),
             annotations: BTreeMap::from([("summary".to_owned(), String::new())]),
             enabled: true,
         },
@@ -71,6 +87,8 @@ fn an_instance(rule: &Rule, labels: Labels, state: InstanceState) -> Instance {
         pending_since: Some(Timestamp(5)),
         firing_since: None,
         resolved_at: None,
+        keep_firing_since: None,
+        acknowledged: None,
         updated_at: Timestamp(5),
         version: 1,
         unsent: Vec::new(),
@@ -90,7 +108,8 @@ fn page(limit: usize, after: Option<String>) -> PageRequest {
 pub async fn check(store: &impl AlertStore) -> Result<(), Broken> {
     rules(store).await?;
     instances(store).await?;
-    log(store).await
+    history(store).await?;
+    ticks(store).await
 }
 
 /// Rules: unique names, versions, pages.
@@ -136,7 +155,8 @@ async fn rules(store: &impl AlertStore) -> Result<(), Broken> {
         &RuleReplaced::NameTaken,
     )?;
     let mut edited = renamed.clone();
-    (edited.version, edited.spec.threshold) = (3, -5e-324);
+    edited.version = 3;
+    edited.spec.duration_seconds = 7;
     same(
         "an edit under the same name",
         &store.replace_rule(&renamed, &edited).await?,
@@ -221,6 +241,8 @@ async fn instances(store: &impl AlertStore) -> Result<(), Broken> {
         at: Timestamp(9),
         firing_since: Timestamp(9),
         value: f64::NEG_INFINITY,
+        by: Some("jane".to_owned()),
+        comment: None,
     });
     store.record_notification(&one.id, Timestamp(20)).await?;
     store.record_notification(&one.id, Timestamp(10)).await?;
@@ -339,95 +361,97 @@ async fn instances(store: &impl AlertStore) -> Result<(), Broken> {
     same("no instances left", &store.load_instances().await?, &Vec::new())
 }
 
-/// The notification log: leases, attempts, what is final.
-async fn log(store: &impl AlertStore) -> Result<(), Broken> {
-    let key = |transition: &str| AttemptKey {
-        transition_id: transition.into(),
-        channel: "webhook".into(),
+/// The history: by time, rule and fingerprint, the newest first, in pages.
+async fn history(store: &impl AlertStore) -> Result<(), Broken> {
+    let entry = |rule: &str, host: &str, at: i64| {
+        let rule = a_rule(rule, rule);
+        let labels = Labels::from_pairs([("host", host)]).unwrap_or_default();
+        let instance = an_instance(&rule, labels, InstanceState::Firing);
+        let transition = Transition {
+            kind: TransitionKind::Firing,
+            reason: TransitionReason::ConditionHeld,
+            at: Timestamp(at),
+            firing_since: Timestamp(at),
+            value: 1.5,
+            by: None,
+            comment: None,
+        };
+        let mut entry = HistoryEntry::of_transition(&instance, &transition);
+        entry.id = format!("{}.{at}", entry.id);
+        entry
     };
-    let state = async |key: &AttemptKey| {
-        store
-            .log_entry(key)
-            .await
-            .map(|entry| entry.map(|entry| (entry.state, entry.attempts)))
+    // Days and months apart: however a store divides them, a list goes on over the borders.
+    let now = Timestamp(1_767_268_800_000);
+    let day = 86_400_000;
+    let all: Vec<HistoryEntry> = (0..6)
+        .map(|n| entry(if n % 2 == 0 { "hist-1" } else { "hist-2" }, "a", now.0 - n * 21 * day))
+        .collect();
+    store.append_history(&all[..3]).await?;
+    store.append_history(&all[2..]).await?;
+    let listed = async |filter: HistoryFilter, limit: usize| {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let one = store.list_history(&filter, now, &page(limit, after)).await?;
+            found.extend(one.items);
+            match one.next {
+                Some(next) => after = Some(next),
+                None => return Ok::<_, StoreError>(found),
+            }
+        }
     };
-    let (sent, given_up, never) = (key("conf.1.firing"), key("conf.2.firing"), key("conf.3.firing"));
-    let t = Timestamp;
-
-    same("no entry", &state(&sent).await?, &None)?;
+    for limit in [1, 2, 100] {
+        same(
+            "the whole history",
+            &listed(HistoryFilter::default(), limit).await?,
+            &all,
+        )?;
+    }
+    let of_rule = HistoryFilter {
+        rule_id: Some("hist-2".into()),
+        ..HistoryFilter::default()
+    };
+    let odd = [all[1].clone(), all[3].clone(), all[5].clone()];
+    same("the history of a rule", &listed(of_rule, 2).await?, &odd.to_vec())?;
+    let of_alert = HistoryFilter {
+        fingerprint: Some(all[0].fingerprint.clone()),
+        start: Some(all[4].at),
+        end: Some(all[2].at),
+        ..HistoryFilter::default()
+    };
+    let even = [all[2].clone(), all[4].clone()];
     same(
-        "the first attempt",
-        &store.begin_attempt(&sent, t(100), t(130)).await?,
-        &Begun::Attempt(1),
-    )?;
-    same(
-        "its entry",
-        &state(&sent).await?,
-        &Some((LogState::Open { lease_until: t(130) }, 1)),
-    )?;
-    same(
-        "a running attempt",
-        &store.begin_attempt(&sent, t(129), t(159)).await?,
-        &Begun::Running { until: t(130) },
-    )?;
-    same(
-        "a lease that ended",
-        &store.begin_attempt(&sent, t(130), t(160)).await?,
-        &Begun::Attempt(2),
-    )?;
-    store
-        .finish_attempt(&sent, &Finished::Failed { reason: "500".into() }, t(131))
-        .await?;
-    same(
-        "after a failure",
-        &store.begin_attempt(&sent, t(132), t(162)).await?,
-        &Begun::Attempt(3),
-    )?;
-    store.finish_attempt(&sent, &Finished::Sent, t(133)).await?;
-    same(
-        "after a success",
-        &store.begin_attempt(&sent, t(999), t(999)).await?,
-        &Begun::Done,
-    )?;
-    store
-        .finish_attempt(&sent, &Finished::GivenUp { reason: "late".into() }, t(140))
-        .await?;
-    same(
-        "a success is final",
-        &state(&sent).await?,
-        &Some((LogState::Sent { at: t(133) }, 3)),
-    )?;
-
-    same(
-        "an attempt",
-        &store.begin_attempt(&given_up, t(1), t(2)).await?,
-        &Begun::Attempt(1),
-    )?;
-    store
-        .finish_attempt(&given_up, &Finished::GivenUp { reason: "404".into() }, t(2))
-        .await?;
-    same(
-        "given up",
-        &state(&given_up).await?,
-        &Some((LogState::GivenUp { reason: "404".into() }, 1)),
-    )?;
-    same(
-        "given up is not final",
-        &store.begin_attempt(&given_up, t(3), t(4)).await?,
-        &Begun::Attempt(2),
-    )?;
-
-    store
-        .finish_attempt(&never, &Finished::Undeliverable { reason: "no".into() }, t(1))
-        .await?;
-    same(
-        "undeliverable",
-        &state(&never).await?,
-        &Some((LogState::Undeliverable { reason: "no".into() }, 0)),
-    )?;
-    same(
-        "undeliverable is final",
-        &store.begin_attempt(&never, t(5), t(6)).await?,
-        &Begun::Done,
+        "the history of an alert in a range",
+        &listed(of_alert, 1).await?,
+        &even.to_vec(),
     )
+}
+
+/// How far the shards of the evaluation have come.
+async fn ticks(store: &impl AlertStore) -> Result<(), Broken> {
+    let state = |at: i64, owed: &[&str]| TickState {
+        at: Timestamp(at),
+        owed: owed.iter().map(|id| (*id).to_owned()).collect(),
+    };
+    same("before the first tick", &store.load_tick(7).await?, &None)?;
+    same(
+        "a first tick",
+        &store.save_tick(7, &state(100, &[])).await?,
+        &Saved::Saved,
+    )?;
+    same(
+        "a later tick",
+        &store.save_tick(7, &state(200, &["a", "b"])).await?,
+        &Saved::Saved,
+    )?;
+    same(
+        "an earlier tick",
+        &store.save_tick(7, &state(150, &[])).await?,
+        &Saved::Conflict,
+    )?;
+    same(
+        "the last tick",
+        &store.load_tick(7).await?,
+        &Some(state(200, &["a", "b"])),
+    )?;
+    same("another shard", &store.load_tick(8).await?, &None)
 }

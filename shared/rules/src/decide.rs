@@ -18,7 +18,7 @@
 use crate::instance::{
     Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
-use crate::rule::{Rule, RuleSnapshot};
+use crate::rule::Rule;
 use crate::template;
 use crate::vector::Row;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +66,6 @@ pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp) 
     let rows: BTreeMap<&Labels, &Row> = rows.iter().map(|row| (&row.labels, row)).collect();
     let known: BTreeMap<&Labels, &Instance> = previous.iter().map(|instance| (&instance.labels, instance)).collect();
     let all: BTreeSet<&Labels> = rows.keys().chain(known.keys()).copied().collect();
-    let holds = |row: &Row| rule.spec.condition.holds(row.value, rule.spec.threshold);
 
     let mut decision = Decision::default();
     let mut room = limits::MAX_INSTANCES_PER_RULE
@@ -77,7 +76,7 @@ pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp) 
         if before.is_some_and(|instance| !instance.unsent.is_empty()) {
             continue;
         }
-        let change = match (row.filter(|row| holds(row)), before) {
+        let change = match (row.filter(|row| row.holds), before) {
             (Some(row), Some(before)) if before.state.is_active() => go_on(rule, before, row, now),
             (Some(_), _) if room == 0 => {
                 decision.dropped += 1;
@@ -123,17 +122,11 @@ fn end_all(previous: &[Instance], reason: TransitionReason, now: Timestamp) -> D
 
 /// Why a firing instance is over, as far as the rule and the row tell.
 fn why_over(rule: &Rule, before: &Instance, row: Option<&Row>) -> TransitionReason {
-    let told = &before.rule;
     match row {
-        Some(row) if told.condition.holds(row.value, told.threshold) => TransitionReason::RuleChanged,
+        _ if before.rule.query != rule.snapshot().query => TransitionReason::RuleChanged,
         Some(_) => TransitionReason::ConditionCleared,
-        None if selects_alike(told, &rule.snapshot()) => TransitionReason::DataMissing,
-        None => TransitionReason::RuleChanged,
+        None => TransitionReason::DataMissing,
     }
-}
-
-fn selects_alike(a: &RuleSnapshot, b: &RuleSnapshot) -> bool {
-    a.metric_name == b.metric_name && a.labels == b.labels && a.aggregation == b.aggregation && a.group_by == b.group_by
 }
 
 /// The condition holds for what was not active: a new incident.
@@ -155,6 +148,8 @@ fn begin(rule: &Rule, before: Option<&Instance>, row: &Row, now: Timestamp) -> C
         pending_since: Some(since),
         firing_since: None,
         resolved_at: None,
+        keep_firing_since: None,
+        acknowledged: None,
         updated_at: now,
         version: before.map_or(0, |before| before.version),
         unsent: Vec::new(),
@@ -204,6 +199,8 @@ fn fire(mut instance: Instance, expected: Option<u64>, since: Timestamp, now: Ti
         at: since,
         firing_since: since,
         value: instance.current_value,
+        by: None,
+        comment: None,
     };
     save(instance, expected, Some(transition), now)
 }
@@ -229,6 +226,8 @@ fn end(before: &Instance, row: Option<&Row>, reason: TransitionReason, now: Time
                 at,
                 firing_since,
                 value: instance.current_value,
+                by: None,
+                comment: None,
             };
             Some(save(instance, Some(before.version), Some(transition), now))
         }

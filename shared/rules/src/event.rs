@@ -1,6 +1,6 @@
 //! What is published when an alert fires or resolves. A subscriber needs nothing else to deliver it.
 
-use crate::instance::{TransitionKind, TransitionReason, transition_id};
+use crate::instance::{TransitionKind, TransitionReason, incident_id};
 use crate::rule::RuleSnapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +38,9 @@ pub struct TransitionEvent {
     pub annotations: BTreeMap<String, String>,
     /// The rule as it was when the incident began to fire.
     pub rule: RuleSnapshot,
+    /// Only of a heartbeat: a sign of life of that time, and not the beginning of anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat: Option<Timestamp>,
 }
 
 /// Why a text is no event.
@@ -59,7 +62,7 @@ pub enum EventError {
 
 impl TransitionEvent {
     /// The version that is written, and the only one that is read.
-    pub const SCHEMA_VERSION: u32 = 1;
+    pub const SCHEMA_VERSION: u32 = 2;
 
     /// Reads an event from a message.
     ///
@@ -77,16 +80,16 @@ impl TransitionEvent {
         serde_json::from_str(text).map_err(EventError::NotAnEvent)
     }
 
-    /// The id of the firing of the same incident: of this event, or of the one that this event resolves.
+    /// The incident that this is about.
     #[must_use]
-    pub fn firing_id(&self) -> String {
-        transition_id(&self.instance_id, self.firing_since, TransitionKind::Firing)
+    pub fn incident_id(&self) -> String {
+        incident_id(&self.instance_id, self.firing_since)
     }
 
-    /// The id of the resolve of the same incident.
+    /// The labels by which it is told, grouped, silenced and inhibited.
     #[must_use]
-    pub fn resolved_id(&self) -> String {
-        transition_id(&self.instance_id, self.firing_since, TransitionKind::Resolved)
+    pub fn alert_labels(&self) -> BTreeMap<String, String> {
+        self.rule.alert_labels(&self.labels)
     }
 }
 
@@ -98,10 +101,23 @@ pub struct PublishError {
     pub reason: String,
 }
 
+/// A message of the topic: what `notify` is to do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Message {
+    /// Tell this.
+    Event(Box<TransitionEvent>),
+    /// Look whether anything of a lane is due; see `tidemark-notify`.
+    Wake {
+        /// The lane.
+        lane: String,
+    },
+}
+
 /// Where transitions are published.
 pub trait Publish: Send + Sync {
-    /// Publishes the events, as many as possible, in any order, and answers for each one in the order given; the answer has as many entries
-    /// as there are events. `Ok` means that the topic has durably taken the event. An implementation splits into as many
-    /// calls as its topic needs and retries only what failed. Publishing an event twice is harmless.
-    fn publish(&self, events: &[TransitionEvent]) -> impl Future<Output = Vec<Result<(), PublishError>>> + Send;
+    /// Publishes the messages, as many as possible, in any order, and answers for each one in the order given; the answer has as many
+    /// entries as there are messages. `Ok` means that the topic has durably taken the message. An implementation splits into as many calls
+    /// as its topic needs and retries only what failed. Publishing a message twice is harmless.
+    fn publish(&self, messages: &[Message]) -> impl Future<Output = Vec<Result<(), PublishError>>> + Send;
 }

@@ -68,14 +68,20 @@ impl FromStr for InstanceState {
     }
 }
 
-/// What people are told about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A change of an instance. People are told of [`TransitionKind::Firing`] and [`TransitionKind::Resolved`]; all stand in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransitionKind {
+    /// The condition began to hold.
+    Pending,
+    /// It stopped before anybody was told.
+    Inactive,
     /// A problem began.
     Firing,
     /// It is over.
     Resolved,
+    /// Somebody takes care of it.
+    Acknowledged,
 }
 
 impl TransitionKind {
@@ -83,9 +89,18 @@ impl TransitionKind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "pending",
+            Self::Inactive => "inactive",
             Self::Firing => "firing",
             Self::Resolved => "resolved",
+            Self::Acknowledged => "acknowledged",
         }
+    }
+
+    /// Whether people are told.
+    #[must_use]
+    pub fn is_told(self) -> bool {
+        matches!(self, Self::Firing | Self::Resolved)
     }
 }
 
@@ -93,6 +108,8 @@ impl TransitionKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransitionReason {
+    /// The condition holds.
+    ConditionMet,
     /// The condition has held for the rule's duration.
     ConditionHeld,
     /// The condition no longer holds.
@@ -107,6 +124,8 @@ pub enum TransitionReason {
     RuleDeleted,
     /// Somebody resolved it by hand.
     ResolvedByHand,
+    /// Somebody acknowledged it.
+    Acknowledged,
 }
 
 /// A change of state that is to be told, kept in its instance until it has been published.
@@ -118,11 +137,30 @@ pub struct Transition {
     pub reason: TransitionReason,
     /// When it was decided.
     pub at: Timestamp,
-    /// When the incident began to fire; together with the instance's id it names the incident.
+    /// When the incident began to fire; together with the instance's id it names the incident. For what never fired, when its condition
+    /// began to hold.
     pub firing_since: Timestamp,
     /// The value that decided it; at a resolve without data the last one known.
     #[serde(with = "value")]
     pub value: f64,
+    /// Who did it, when it was done by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Somebody takes care of an incident: what still fires is not told again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// What they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// One alert of one rule. The JSON form is for storage; [`Instance::view`] is what the API shows.
@@ -150,6 +188,12 @@ pub struct Instance {
     pub firing_since: Option<Timestamp>,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
+    /// Since when a firing instance's condition does not hold any more, while the rule keeps it firing.
+    #[serde(default)]
+    pub keep_firing_since: Option<Timestamp>,
+    /// Who takes care of this incident.
+    #[serde(default)]
+    pub acknowledged: Option<Acknowledgement>,
     /// When the state was last saved.
     pub updated_at: Timestamp,
     /// Grows by one with each save of the state: the guard against two evaluations at once.
@@ -181,6 +225,8 @@ pub struct InstanceView<'a> {
     pending_since: Option<Timestamp>,
     firing_since: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
+    keep_firing_since: Option<Timestamp>,
+    acknowledged: Option<&'a Acknowledgement>,
     notifications_sent: u64,
     last_notification_at: Option<Timestamp>,
 }
@@ -202,6 +248,12 @@ pub fn fingerprint(rule_id: &str, labels: &Labels) -> String {
 #[must_use]
 pub fn instance_id(rule_id: &str, fingerprint: &str) -> String {
     format!("{rule_id}.{fingerprint}")
+}
+
+/// The id of an incident: `<instance id>.<firing since, ms>`.
+#[must_use]
+pub fn incident_id(instance_id: &str, firing_since: Timestamp) -> String {
+    format!("{instance_id}.{}", firing_since.0)
 }
 
 /// The id of a transition: `<instance id>.<firing since, ms>.<firing|resolved>`. An incident fires once and resolves once, so
@@ -228,6 +280,8 @@ impl Instance {
             pending_since: self.pending_since,
             firing_since: self.firing_since,
             resolved_at: self.resolved_at,
+            keep_firing_since: self.keep_firing_since,
+            acknowledged: self.acknowledged.as_ref(),
             notifications_sent: self.notifications_sent,
             last_notification_at: self.last_notification_at,
         }
@@ -251,6 +305,7 @@ impl Instance {
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
             rule: self.rule.clone(),
+            beat: None,
         }
     }
 }

@@ -15,9 +15,11 @@ pub mod decide;
 pub mod event;
 #[cfg(test)]
 mod fixtures;
+pub mod history;
 pub mod instance;
 pub mod manage;
 pub mod memory;
+pub mod routing;
 pub mod rule;
 pub mod store;
 pub mod template;
@@ -25,8 +27,10 @@ pub mod tick;
 pub mod vector;
 
 pub use condition::Condition;
-pub use event::{Publish, PublishError, TransitionEvent};
+pub use event::{Message, Publish, PublishError, TransitionEvent};
+pub use history::{HistoryEntry, HistoryEvent};
 pub use instance::{Instance, InstanceState, Transition, TransitionKind, TransitionReason};
 pub use memory::{MemoryAlertStore, MemoryTopic};
-pub use rule::{InvalidField, Rule, RuleSnapshot, Severity};
+pub use routing::{ChannelUse, Routing};
+pub use rule::{InvalidField, Query, Rule, RuleSnapshot, Severity, Threshold};
 pub use store::AlertStore;

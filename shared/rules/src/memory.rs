@@ -1,17 +1,17 @@
 //! The alert store and the topic in memory: for tests, and for running everything in one process.
 
-use crate::event::{Publish, PublishError, TransitionEvent};
+use crate::event::{Message, Publish, PublishError};
+use crate::history::{HistoryEntry, HistoryFilter};
 use crate::instance::Instance;
 use crate::rule::Rule;
 use crate::store::{
-    AlertStore, AttemptKey, Begun, Finished, InstanceFilter, LogEntry, LogState, Page, PageRequest, RuleCreated,
-    RuleReplaced, Saved, StoreError,
+    AlertStore, InstanceFilter, Page, PageRequest, RuleCreated, RuleReplaced, Saved, StoreError, TickState,
 };
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tidemark_model::Timestamp;
 
-/// Keeps rules, instances and the notification log in maps behind one lock; every guarantee of [`AlertStore`] follows from that.
+/// Keeps rules, instances and the history in maps behind one lock; every guarantee of [`AlertStore`] follows from that.
 #[derive(Debug, Default)]
 pub struct MemoryAlertStore {
     tables: Mutex<Tables>,
@@ -21,7 +21,8 @@ pub struct MemoryAlertStore {
 struct Tables {
     rules: BTreeMap<String, Rule>,
     instances: BTreeMap<String, Instance>,
-    log: BTreeMap<AttemptKey, LogEntry>,
+    history: BTreeMap<(Timestamp, String), HistoryEntry>,
+    ticks: BTreeMap<u32, TickState>,
 }
 
 impl Tables {
@@ -173,60 +174,47 @@ impl AlertStore for MemoryAlertStore {
         Ok(())
     }
 
-    async fn begin_attempt(
-        &self,
-        key: &AttemptKey,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<Begun, StoreError> {
+    async fn append_history(&self, entries: &[HistoryEntry]) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        let attempts = match tables.log.get(key) {
-            None => 0,
-            Some(entry) => match &entry.state {
-                LogState::Sent { .. } | LogState::Undeliverable { .. } => return Ok(Begun::Done),
-                LogState::Open { lease_until } if *lease_until > now => {
-                    return Ok(Begun::Running { until: *lease_until });
-                }
-                LogState::Open { .. } | LogState::GivenUp { .. } => entry.attempts,
-            },
-        };
-        let attempts = attempts.saturating_add(1);
-        let state = LogState::Open { lease_until };
-        let entry = LogEntry {
-            state,
-            attempts,
-            updated_at: now,
-        };
-        tables.log.insert(key.clone(), entry);
-        Ok(Begun::Attempt(attempts))
-    }
-
-    async fn finish_attempt(&self, key: &AttemptKey, outcome: &Finished, now: Timestamp) -> Result<(), StoreError> {
-        let mut tables = self.tables();
-        let before = tables.log.get(key);
-        if before.is_some_and(|entry| matches!(entry.state, LogState::Sent { .. } | LogState::Undeliverable { .. })) {
-            return Ok(());
+        for entry in entries {
+            tables.history.insert((entry.at, entry.id.clone()), entry.clone());
         }
-        let attempts = before.map_or(0, |entry| entry.attempts);
-        let state = match outcome.clone() {
-            Finished::Sent => LogState::Sent { at: now },
-            Finished::Failed { .. } => LogState::Open {
-                lease_until: Timestamp(i64::MIN),
-            },
-            Finished::Undeliverable { reason } => LogState::Undeliverable { reason },
-            Finished::GivenUp { reason } => LogState::GivenUp { reason },
-        };
-        let entry = LogEntry {
-            state,
-            attempts,
-            updated_at: now,
-        };
-        tables.log.insert(key.clone(), entry);
         Ok(())
     }
 
-    async fn log_entry(&self, key: &AttemptKey) -> Result<Option<LogEntry>, StoreError> {
-        Ok(self.tables().log.get(key).cloned())
+    async fn list_history(
+        &self,
+        filter: &HistoryFilter,
+        _now: Timestamp,
+        page: &PageRequest,
+    ) -> Result<Page<HistoryEntry>, StoreError> {
+        let tables = self.tables();
+        let after = |key: &str| page.after.as_deref().is_none_or(|after| key < after);
+        let mut left = tables
+            .history
+            .iter()
+            .rev()
+            .map(|((at, id), entry)| (format!("{:013}#{id}", at.0), entry))
+            .filter(|(key, entry)| after(key) && filter.matches(entry));
+        let taken: Vec<_> = left.by_ref().take(page.limit.max(1)).collect();
+        let next = left.next().and_then(|_| taken.last().map(|(key, _)| key.clone()));
+        Ok(Page {
+            items: taken.into_iter().map(|(_, entry)| entry.clone()).collect(),
+            next,
+        })
+    }
+
+    async fn load_tick(&self, shard: u32) -> Result<Option<TickState>, StoreError> {
+        Ok(self.tables().ticks.get(&shard).cloned())
+    }
+
+    async fn save_tick(&self, shard: u32, state: &TickState) -> Result<Saved, StoreError> {
+        let mut tables = self.tables();
+        if tables.ticks.get(&shard).is_some_and(|stored| stored.at > state.at) {
+            return Ok(Saved::Conflict);
+        }
+        tables.ticks.insert(shard, state.clone());
+        Ok(Saved::Saved)
     }
 }
 
@@ -238,7 +226,7 @@ pub struct MemoryTopic {
 
 #[derive(Debug, Default)]
 struct TopicState {
-    published: Vec<TransitionEvent>,
+    published: Vec<Message>,
     down: bool,
 }
 
@@ -256,7 +244,7 @@ impl MemoryTopic {
 
     /// What was published since the last call, in order.
     #[must_use]
-    pub fn take(&self) -> Vec<TransitionEvent> {
+    pub fn take(&self) -> Vec<Message> {
         std::mem::take(&mut self.state().published)
     }
 
@@ -266,7 +254,7 @@ impl MemoryTopic {
 }
 
 impl Publish for MemoryTopic {
-    async fn publish(&self, events: &[TransitionEvent]) -> Vec<Result<(), PublishError>> {
+    async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
         let mut state = self.state();
         if state.down {
             let refuse = |_| {
@@ -274,10 +262,10 @@ impl Publish for MemoryTopic {
                     reason: "the topic is down".to_owned(),
                 })
             };
-            return events.iter().map(refuse).collect();
+            return messages.iter().map(refuse).collect();
         }
-        state.published.extend_from_slice(events);
-        events.iter().map(|_| Ok(())).collect()
+        state.published.extend_from_slice(messages);
+        messages.iter().map(|_| Ok(())).collect()
     }
 }
 

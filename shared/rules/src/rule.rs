@@ -1,9 +1,10 @@
-//! A threshold rule: what it says, and how it is read from JSON.
+//! An alert rule: what it says, and how it is read from JSON.
 
 use crate::condition::Condition;
+use crate::routing::ChannelUse;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tidemark_model::{LabelFilter, Timestamp};
+use tidemark_model::{LabelFilter, Labels, Timestamp};
 use tidemark_tsdb::Selector;
 use tidemark_tsdb::aggregate::Aggregation;
 
@@ -12,6 +13,9 @@ mod parse;
 
 /// The `window_seconds` of a rule that names none.
 pub const DEFAULT_WINDOW_SECONDS: u64 = 300;
+
+/// The `interval_seconds` of a rule that names none, and the shortest: a schedule's finest step.
+pub const MIN_INTERVAL_SECONDS: u64 = 60;
 
 /// The longest webhook address, in bytes: what browsers and gateways agree on.
 pub const MAX_WEBHOOK_URL_BYTES: usize = 2_048;
@@ -23,7 +27,7 @@ pub const MAX_ANNOTATIONS_BYTES: usize = 16_384;
 /// The longest channel name, in bytes: it is part of a key.
 pub const MAX_CHANNEL_BYTES: usize = 100;
 
-/// The one channel that this version delivers to.
+/// The channel of a rule's own `webhook_url`, when no channel of that name is configured.
 pub const WEBHOOK_CHANNEL: &str = "webhook";
 
 /// How bad it is.
@@ -60,11 +64,20 @@ pub struct InvalidField {
     pub reason: String,
 }
 
-/// What a user writes: every field that a request may set.
+/// What a rule asks of the data. Each kind yields a result vector ([`crate::vector::Row`]); nothing that comes after knows which
+/// kind it was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RuleSpec {
-    /// Unique among the rules.
-    pub name: String,
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Query {
+    /// Compares a value of each series or group with a threshold.
+    Threshold(Threshold),
+    /// Always one row that holds: a dead man's switch. It reads nothing.
+    Heartbeat,
+}
+
+/// A threshold on a metric.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Threshold {
     /// The metric that is watched.
     pub metric_name: String,
     /// Which of its series.
@@ -77,16 +90,50 @@ pub struct RuleSpec {
     pub condition: Condition,
     /// To what. Always finite.
     pub threshold: f64,
-    /// For how long the condition must hold before the rule fires; 0: at once.
-    pub duration_seconds: u64,
     /// How far back an aggregation reaches.
     pub window_seconds: u64,
+}
+
+/// What a rule makes of data that is not there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoData {
+    /// No row is the same as a condition that does not hold, as in Prometheus.
+    #[default]
+    Ok,
+    /// It is itself a problem: what is known goes on as if the condition held, and a rule without any row has one alert with no labels
+    /// but its own.
+    Alerting,
+    /// Everything stays as it is until there is data again.
+    Keep,
+}
+
+/// What a user writes: every field that a request may set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleSpec {
+    /// Unique among the rules.
+    pub name: String,
+    /// What is asked of the data. Its fields stand beside the others in JSON.
+    #[serde(flatten)]
+    pub query: Query,
+    /// For how long the condition must hold before the rule fires; 0: at once.
+    pub duration_seconds: u64,
+    /// For how long it goes on firing after the condition has stopped.
+    pub keep_firing_for_seconds: u64,
+    /// How often it is evaluated: a whole number of minutes.
+    pub interval_seconds: u64,
+    /// What missing data means.
+    pub no_data: NoData,
     /// How bad it is.
     pub severity: Severity,
-    /// Who is told.
-    pub notification_channels: Vec<String>,
-    /// Where the channel `webhook` posts to.
+    /// Labels that every alert of the rule has besides those of its series. They win over those, as in Prometheus.
+    pub alert_labels: BTreeMap<String, String>,
+    /// Who is told, each with settings of its own.
+    pub notification_channels: Vec<ChannelUse>,
+    /// Where the channel `webhook` posts to, when no channel of that name is configured.
     pub webhook_url: Option<String>,
+    /// After how long who was told is told again; `None`: as the channel says.
+    pub repeat_interval_seconds: Option<u64>,
     /// Texts with placeholders, see [`crate::template`].
     pub annotations: BTreeMap<String, String>,
     /// A disabled rule is not evaluated, and what it fires is resolved.
@@ -118,53 +165,50 @@ pub struct RuleSnapshot {
     pub version: u64,
     /// Its name.
     pub name: String,
-    /// Its metric.
-    pub metric_name: String,
-    /// Its label filter in JSON. Nothing is selected with it any more, and so the patterns in it are not compiled again for each
-    /// of the instances that a tick reads.
-    pub labels: serde_json::Value,
-    /// Its aggregation.
-    pub aggregation: Option<Aggregation>,
-    /// What it groups by.
-    pub group_by: Vec<String>,
-    /// Its condition.
-    pub condition: Condition,
-    /// Its threshold.
-    pub threshold: f64,
+    /// Its [`Query`] in JSON. Nothing is selected with it any more, and so the patterns in it are not compiled again for each of the
+    /// instances that a tick reads.
+    pub query: serde_json::Value,
     /// Its severity.
     pub severity: Severity,
+    /// Its own labels.
+    pub alert_labels: BTreeMap<String, String>,
     /// Its channels.
-    pub notification_channels: Vec<String>,
+    pub notification_channels: Vec<ChannelUse>,
     /// Its webhook.
     pub webhook_url: Option<String>,
+    /// Its repeat interval.
+    pub repeat_interval_seconds: Option<u64>,
+}
+
+impl Query {
+    /// The series that are watched; `None` when no data is read.
+    #[must_use]
+    pub fn selector(&self) -> Option<Selector> {
+        match self {
+            Self::Threshold(threshold) => Some(Selector {
+                metric: threshold.metric_name.clone(),
+                filter: threshold.labels.clone(),
+            }),
+            Self::Heartbeat => None,
+        }
+    }
 }
 
 impl RuleSpec {
-    /// The series that the rule watches.
-    #[must_use]
-    pub fn selector(&self) -> Selector {
-        Selector {
-            metric: self.metric_name.clone(),
-            filter: self.labels.clone(),
-        }
-    }
-
-    /// What the user should know about a rule that is valid, each a sentence.
+    /// What the user should know about a rule that is valid, each a sentence. Which channels exist is not known here.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings: Vec<String> = self
-            .notification_channels
-            .iter()
-            .filter(|channel| *channel != WEBHOOK_CHANNEL)
-            .map(|channel| format!("notification channel `{channel}` is not configured: nothing will be sent to it"))
-            .collect();
-        if self.aggregation.is_none() {
+        let mut warnings = Vec::new();
+        let Query::Threshold(threshold) = &self.query else {
+            return warnings;
+        };
+        if threshold.aggregation.is_none() {
             // Any label may stand in a placeholder: what labels the series will have is not known here.
             return warnings;
         }
         for (annotation, template) in &self.annotations {
             for name in crate::template::label_names(template) {
-                if !self.group_by.contains(&name) {
+                if !threshold.group_by.contains(&name) && !self.alert_labels.contains_key(&name) {
                     warnings.push(format!(
                         "annotation `{annotation}` names `{name}`, which is not in group_by: it will be empty"
                     ));
@@ -184,17 +228,36 @@ impl Rule {
             id: self.id.clone(),
             version: self.version,
             name: spec.name.clone(),
-            metric_name: spec.metric_name.clone(),
             // Names and texts always have a JSON.
-            labels: serde_json::to_value(&spec.labels).unwrap_or_default(),
-            aggregation: spec.aggregation,
-            group_by: spec.group_by.clone(),
-            condition: spec.condition,
-            threshold: spec.threshold,
+            query: serde_json::to_value(&spec.query).unwrap_or_default(),
             severity: spec.severity,
+            alert_labels: spec.alert_labels.clone(),
             notification_channels: spec.notification_channels.clone(),
             webhook_url: spec.webhook_url.clone(),
+            repeat_interval_seconds: spec.repeat_interval_seconds,
         }
+    }
+}
+
+impl RuleSnapshot {
+    /// The labels by which an alert of this rule is told, grouped, silenced and inhibited: those of its series, the rule's own, its name as
+    /// `alertname` and its `severity`. As in Prometheus the rule's win over those of the series.
+    #[must_use]
+    pub fn alert_labels(&self, labels: &Labels) -> BTreeMap<String, String> {
+        let mut all: BTreeMap<String, String> = labels
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        all.insert("severity".to_owned(), self.severity.as_str().to_owned());
+        all.extend(self.alert_labels.clone());
+        all.insert("alertname".to_owned(), self.name.clone());
+        all
+    }
+
+    /// Whether it is a heartbeat.
+    #[must_use]
+    pub fn is_heartbeat(&self) -> bool {
+        self.query.get("kind").and_then(serde_json::Value::as_str) == Some("heartbeat")
     }
 }
 

@@ -7,10 +7,11 @@
 //! repeats it on the next tick or redelivery, and a repeat is harmless or answers `Conflict`.
 //!
 //! **Items.** On one table: a rule and its name (two items, written in one transaction), one item per instance (its outbox
-//! inside, so that a state and what is to be told about it are saved together), one item per (transition, channel) in the
-//! notification log. The counters of an instance are written apart from its state, so that a delivery and an evaluation
+//! inside, so that a state and what is to be told about it are saved together), the entries of the history, one item per shard of the
+//! evaluation. The counters of an instance are written apart from its state, so that a delivery and an evaluation
 //! never conflict.
 
+use crate::history::{HistoryEntry, HistoryFilter};
 use crate::instance::{Instance, InstanceState};
 use crate::rule::Rule;
 use std::future::Future;
@@ -93,85 +94,13 @@ pub enum Saved {
     Conflict,
 }
 
-/// Names one notification to one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AttemptKey {
-    /// The id of the transition that is told.
-    pub transition_id: String,
-    /// The channel that it is told to.
-    pub channel: String,
-}
-
-/// How far one notification has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LogState {
-    /// At least one attempt was begun, none has succeeded.
-    Open {
-        /// Until when the last attempt is taken to be running. `Timestamp(i64::MIN)` once it has failed.
-        lease_until: Timestamp,
-    },
-    /// The receiver took it.
-    Sent {
-        /// When.
-        at: Timestamp,
-    },
-    /// It will not be sent: the channel cannot take it, or the incident was already told to be over.
-    Undeliverable {
-        /// Why.
-        reason: String,
-    },
-    /// Every attempt of the retry policy failed. An operator may have it tried again.
-    GivenUp {
-        /// The last failure.
-        reason: String,
-    },
-}
-
-/// The entry of one notification in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    /// How far it has come.
-    pub state: LogState,
-    /// How many attempts were begun.
-    pub attempts: u32,
-    /// When the entry was last written.
-    pub updated_at: Timestamp,
-}
-
-/// Whether an attempt may be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Begun {
-    /// Go ahead; this is the attempt with this number, counted from 1.
-    Attempt(u32),
-    /// Another attempt is running, or its process has died; wait until then.
-    Running {
-        /// When its lease ends.
-        until: Timestamp,
-    },
-    /// It was sent before, or is known to be undeliverable; do nothing.
-    Done,
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// The receiver took it.
-    Sent,
-    /// It failed and will be tried again: the lease ends.
-    Failed {
-        /// Why, for the history.
-        reason: String,
-    },
-    /// It will never be sent.
-    Undeliverable {
-        /// Why.
-        reason: String,
-    },
-    /// The retry policy ended.
-    GivenUp {
-        /// The last failure.
-        reason: String,
-    },
+/// How far a shard of the evaluation has come.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct TickState {
+    /// When its last tick began.
+    pub at: Timestamp,
+    /// The ids of rules that were due then and could not be evaluated.
+    pub owed: Vec<String>,
 }
 
 /// The database under alerting. See the module's page for the guarantees.
@@ -245,27 +174,22 @@ pub trait AlertStore: Send + Sync {
         at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Begins an attempt in one conditional step: answers [`Begun::Done`] when the entry is `Sent` or `Undeliverable`,
-    /// [`Begun::Running`] when it is `Open` with a lease after `now`; else the entry becomes `Open` with the lease and one
-    /// more attempt. The lease keeps two deliveries of one message from sending at the same time; it saves a duplicate,
-    /// the log's `Sent` is what prevents one.
-    fn begin_attempt(
-        &self,
-        key: &AttemptKey,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> impl Future<Output = Result<Begun, StoreError>> + Send;
+    /// Adds entries to the history. An entry with an id and a time that are there already replaces the same. Entries may be deleted a year
+    /// after their time, never earlier.
+    fn append_history(&self, entries: &[HistoryEntry]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Records how an attempt ended. `Sent` and `Undeliverable` are never overwritten by another outcome. An entry that does
-    /// not exist is created (with 0 attempts), so that what was never attempted can be recorded as undeliverable. Entries
-    /// may be deleted a year after their last write, never earlier than 30 days.
-    fn finish_attempt(
+    /// A page of the entries that pass the filter, the newest first. The page's `after` is the `next` of the page before and nothing
+    /// else.
+    fn list_history(
         &self,
-        key: &AttemptKey,
-        outcome: &Finished,
+        filter: &HistoryFilter,
         now: Timestamp,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+        page: &PageRequest,
+    ) -> impl Future<Output = Result<Page<HistoryEntry>, StoreError>> + Send;
 
-    /// The log's entry of a notification.
-    fn log_entry(&self, key: &AttemptKey) -> impl Future<Output = Result<Option<LogEntry>, StoreError>> + Send;
+    /// How far a shard has come; `None` before its first tick.
+    fn load_tick(&self, shard: u32) -> impl Future<Output = Result<Option<TickState>, StoreError>> + Send;
+
+    /// Stores how far a shard has come, unless a later tick has stored that before.
+    fn save_tick(&self, shard: u32, state: &TickState) -> impl Future<Output = Result<Saved, StoreError>> + Send;
 }

@@ -11,7 +11,7 @@
 //! A name that means nothing renders as nothing. There are no functions and no conditions: who needs them formats in the receiver.
 
 use crate::condition::format_value;
-use crate::rule::RuleSpec;
+use crate::rule::{Query, RuleSpec};
 use std::collections::BTreeMap;
 use tidemark_model::{Labels, limits};
 
@@ -121,11 +121,22 @@ fn render_one(template: &str, spec: &RuleSpec, labels: &Labels, value: f64) -> S
             Part::Text(text) => out.push_str(text),
             Part::Name(name) => match meaning(name) {
                 Meaning::Value => out.push_str(&format_value(value)),
-                Meaning::Threshold => out.push_str(&format_value(spec.threshold)),
-                Meaning::MetricName => out.push_str(&spec.metric_name),
+                Meaning::Threshold => {
+                    if let Query::Threshold(query) = &spec.query {
+                        out.push_str(&format_value(query.threshold));
+                    }
+                }
+                Meaning::MetricName => {
+                    if let Query::Threshold(query) = &spec.query {
+                        out.push_str(&query.metric_name);
+                    }
+                }
                 Meaning::Severity => out.push_str(spec.severity.as_str()),
                 Meaning::Rule => out.push_str(&spec.name),
-                Meaning::Label(label) => out.push_str(labels.get(label).unwrap_or_default()),
+                Meaning::Label(label) => {
+                    let own = spec.alert_labels.get(label).map(String::as_str);
+                    out.push_str(own.or_else(|| labels.get(label)).unwrap_or_default());
+                }
             },
         }
         if out.len() > limits::MAX_ANNOTATION_BYTES {

@@ -14,7 +14,7 @@
 //! the others go on. A tick that runs out of time skips what it has not begun; the next one begins elsewhere.
 
 use crate::decide::{Change, Decision, decide, decide_orphans};
-use crate::event::{Publish, TransitionEvent};
+use crate::event::{Message, Publish};
 use crate::instance::{Instance, TransitionKind};
 use crate::rule::Rule;
 use crate::store::{AlertStore, Saved, StoreError};
@@ -154,10 +154,16 @@ fn first_selection(now: Timestamp, selections: usize) -> usize {
 fn share(rules: Vec<&Rule>, now: Timestamp) -> Vec<Shared<'_>> {
     let mut shared: BTreeMap<(&str, &LabelFilter, i64), Shared<'_>> = BTreeMap::new();
     for rule in rules {
-        let (start_ms, end_ms) = vector::range(&rule.spec, now.0);
-        let key = (rule.spec.metric_name.as_str(), &rule.spec.labels, start_ms);
+        let (start_ms, end_ms) = vector::range(&rule.spec.query, now.0).unwrap_or((now.0, now.0));
+        let crate::rule::Query::Threshold(threshold) = &rule.spec.query else {
+            continue;
+        };
+        let key = (threshold.metric_name.as_str(), &threshold.labels, start_ms);
         let entry = shared.entry(key).or_insert_with(|| Shared {
-            selector: rule.spec.selector(),
+            selector: Selector {
+                metric: threshold.metric_name.clone(),
+                filter: threshold.labels.clone(),
+            },
             start_ms,
             end_ms,
             rules: Vec::new(),
@@ -195,7 +201,7 @@ impl<A: AlertStore, D: Select, P: Publish> World<'_, A, D, P> {
             }
         };
         for rule in &shared.rules {
-            let rows = vector::vector(&rule.spec, &series);
+            let rows = vector::vector(&rule.spec.query, &series);
             let previous = by_rule.get(&rule.id).map_or(&[][..], Vec::as_slice);
             let done = self.execute(&rule.id, decide(rule, previous, &rows, self.now)).await;
             summary.rules_evaluated += usize::from(done.rules_failed == 0);
@@ -228,6 +234,7 @@ impl<A: AlertStore, D: Select, P: Publish> World<'_, A, D, P> {
                     match kind {
                         TransitionKind::Firing => summary.alerts_triggered += 1,
                         TransitionKind::Resolved => summary.alerts_resolved += 1,
+                        _ => {}
                     }
                     to_tell.push(*instance);
                 }
@@ -272,9 +279,14 @@ pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
         .iter_mut()
         .filter(|instance| !instance.unsent.is_empty())
         .collect();
-    let events: Vec<TransitionEvent> = full
+    let events: Vec<Message> = full
         .iter()
-        .flat_map(|instance| instance.unsent.iter().map(|transition| instance.event(transition)))
+        .flat_map(|instance| {
+            instance
+                .unsent
+                .iter()
+                .map(|transition| Message::Event(Box::new(instance.event(transition))))
+        })
         .collect();
     if events.is_empty() {
         return 0;

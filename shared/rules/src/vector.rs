@@ -1,6 +1,6 @@
-//! From the series that a rule selects to the values that its condition is asked about.
+//! From the series that a rule selects to its result vector: what follows knows nothing of the kind of its condition.
 
-use crate::rule::RuleSpec;
+use crate::rule::Query;
 use tidemark_model::{Labels, is_stale_marker};
 use tidemark_tsdb::SelectedSeries;
 use tidemark_tsdb::aggregate;
@@ -8,52 +8,67 @@ use tidemark_tsdb::aggregate;
 /// How far back the latest sample of a series may lie, in milliseconds: Prometheus' default look-back.
 pub const LOOKBACK_MS: i64 = 5 * 60 * 1_000;
 
-/// One value that the condition is asked about.
+/// One row of a result vector: one series or group that there is data of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// The labels of the series or group; no two rows of a vector have the same.
     pub labels: Labels,
     /// Its value.
     pub value: f64,
+    /// Whether the condition holds for it.
+    pub holds: bool,
 }
 
-/// The closed range of times, in milliseconds, that a rule reads at `now_ms`. Left-open as in Prometheus: a window of 300 s
-/// over samples every 15 s holds 20 of them, never 21.
+/// The closed range of times, in milliseconds, that a rule reads at `now_ms`; `None` when it reads nothing. Left-open as in
+/// Prometheus: a window of 300 s over samples every 15 s holds 20 of them, never 21.
 #[must_use]
-pub fn range(spec: &RuleSpec, now_ms: i64) -> (i64, i64) {
-    let length_ms = match spec.aggregation {
+pub fn range(query: &Query, now_ms: i64) -> Option<(i64, i64)> {
+    let Query::Threshold(threshold) = query else {
+        return None;
+    };
+    let length_ms = match threshold.aggregation {
         None => LOOKBACK_MS,
         // At most a week (`limits::MAX_RULE_SECONDS`).
-        Some(_) => i64::try_from(spec.window_seconds)
+        Some(_) => i64::try_from(threshold.window_seconds)
             .unwrap_or(i64::MAX)
             .saturating_mul(1_000),
     };
-    (now_ms.saturating_sub(length_ms).saturating_add(1), now_ms)
+    Some((now_ms.saturating_sub(length_ms).saturating_add(1), now_ms))
 }
 
-/// The result vector, in ascending order of labels. The series must have been selected by the rule's selector and [`range`].
+/// The result vector, in ascending order of labels. The series must have been selected by the query's selector and [`range`].
 ///
 /// Without an aggregation each series gives its latest sample; one whose latest is a staleness marker has ended and gives
-/// none. With it each group gives the aggregate of all its samples in the window.
+/// none. With it each group gives the aggregate of all its samples in the window. A heartbeat has one row without labels, which
+/// holds.
 #[must_use]
-pub fn vector(spec: &RuleSpec, series: &[SelectedSeries]) -> Vec<Row> {
-    match spec.aggregation {
+pub fn vector(query: &Query, series: &[SelectedSeries]) -> Vec<Row> {
+    let threshold = match query {
+        Query::Threshold(threshold) => threshold,
+        Query::Heartbeat => {
+            return vec![Row {
+                labels: Labels::default(),
+                value: 1.0,
+                holds: true,
+            }];
+        }
+    };
+    let row = |labels: Labels, value: f64| Row {
+        labels,
+        value,
+        holds: threshold.condition.holds(value, threshold.threshold),
+    };
+    match threshold.aggregation {
         None => series
             .iter()
             .filter_map(|one| {
                 let latest = one.samples.last().filter(|sample| !is_stale_marker(sample.value))?;
-                Some(Row {
-                    labels: one.labels.clone(),
-                    value: latest.value,
-                })
+                Some(row(one.labels.clone(), latest.value))
             })
             .collect(),
-        Some(aggregation) => aggregate::group(series, aggregation, &spec.group_by)
+        Some(aggregation) => aggregate::group(series, aggregation, &threshold.group_by)
             .into_iter()
-            .map(|group| Row {
-                labels: group.labels,
-                value: group.value,
-            })
+            .map(|group| row(group.labels, group.value))
             .collect(),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::fields::{self, Field, invalid};
 use super::{
-    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_CHANNEL_BYTES, MAX_WEBHOOK_URL_BYTES, RuleSpec,
-    Severity, WEBHOOK_CHANNEL,
+    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_CHANNEL_BYTES, MAX_WEBHOOK_URL_BYTES,
+    MIN_INTERVAL_SECONDS, NoData, Query, RuleSpec, Severity, Threshold, WEBHOOK_CHANNEL,
 };
 use crate::template;
 use serde_json::{Map, Value};
@@ -23,27 +23,30 @@ impl RuleSpec {
     pub fn parse(body: &Value) -> Result<Self, InvalidField> {
         let object = fields::object(body)?;
         let webhook_url = fields::optional(object, "webhook_url").map(webhook_url).transpose()?;
-        let aggregation = fields::optional(object, "aggregation").map(aggregation).transpose()?;
         let spec = Self {
             name: fields::required(object, "name").and_then(name)?,
-            metric_name: fields::required(object, "metric_name").and_then(fields::metric_name)?,
-            labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), filter)?,
-            aggregation,
-            group_by: fields::optional(object, "group_by").map_or_else(|| Ok(Vec::new()), group_by)?,
-            condition: fields::required(object, "condition").and_then(fields::condition)?,
-            threshold: fields::required(object, "threshold").and_then(fields::finite)?,
+            query: query(object)?,
             duration_seconds: seconds(object, "duration_seconds", 0, 0)?,
-            window_seconds: seconds(object, "window_seconds", 1, DEFAULT_WINDOW_SECONDS)?,
+            keep_firing_for_seconds: seconds(object, "keep_firing_for_seconds", 0, 0)?,
+            interval_seconds: seconds(object, "interval_seconds", MIN_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS)?,
+            no_data: NoData::Ok,
             severity: fields::optional(object, "severity").map_or(Ok(Severity::Warning), severity)?,
-            notification_channels: channels(object, webhook_url.is_some())?,
+            alert_labels: BTreeMap::new(),
+            notification_channels: channels(object, webhook_url.is_some())?
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             webhook_url,
+            repeat_interval_seconds: None,
             annotations: fields::optional(object, "annotations").map_or_else(|| Ok(BTreeMap::new()), annotations)?,
             enabled: fields::optional(object, "enabled").map_or(Ok(true), fields::boolean)?,
         };
-        if spec.aggregation.is_none() && !spec.group_by.is_empty() {
-            return Err(invalid("group_by", "needs an aggregation"));
-        }
-        if spec.webhook_url.is_none() && spec.notification_channels.iter().any(|name| name == WEBHOOK_CHANNEL) {
+        if spec.webhook_url.is_none()
+            && spec
+                .notification_channels
+                .iter()
+                .any(|used| used.channel == WEBHOOK_CHANNEL)
+        {
             return Err(invalid(
                 "webhook_url",
                 "is required by the notification channel `webhook`",
@@ -63,6 +66,22 @@ impl RuleSpec {
         merge(&mut whole, patch);
         Self::parse(&whole)
     }
+}
+
+fn query(object: &Map<String, Value>) -> Result<Query, InvalidField> {
+    let threshold = Threshold {
+        metric_name: fields::required(object, "metric_name").and_then(fields::metric_name)?,
+        labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), filter)?,
+        aggregation: fields::optional(object, "aggregation").map(aggregation).transpose()?,
+        group_by: fields::optional(object, "group_by").map_or_else(|| Ok(Vec::new()), group_by)?,
+        condition: fields::required(object, "condition").and_then(fields::condition)?,
+        threshold: fields::required(object, "threshold").and_then(fields::finite)?,
+        window_seconds: seconds(object, "window_seconds", 1, DEFAULT_WINDOW_SECONDS)?,
+    };
+    if threshold.aggregation.is_none() && !threshold.group_by.is_empty() {
+        return Err(invalid("group_by", "needs an aggregation"));
+    }
+    Ok(Query::Threshold(threshold))
 }
 
 /// RFC 7396, section 2.
