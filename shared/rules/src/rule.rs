@@ -8,7 +8,7 @@ use tidemark_model::{LabelFilter, Labels, Timestamp};
 use tidemark_tsdb::Selector;
 use tidemark_tsdb::aggregate::Aggregation;
 
-pub(crate) mod fields;
+pub mod fields;
 mod parse;
 
 /// The `window_seconds` of a rule that names none.

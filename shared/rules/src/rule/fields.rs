@@ -1,25 +1,32 @@
-//! Reading the fields of a JSON body one by one, so that every error names its field.
+//! Reading the fields of a JSON body one by one, so that every error names its field. Each function's error does; its reason is to be read
+//! after that name.
 
 use super::InvalidField;
 use crate::condition::Condition;
 use serde_json::{Map, Value};
-use tidemark_model::{limits, value};
+use tidemark_model::matcher::FilterError;
+use tidemark_model::{LabelFilter, limits, value};
 
 /// A value and the path that leads to it.
-pub(crate) struct Field<'a> {
-    pub(crate) path: String,
-    pub(crate) value: &'a Value,
+#[derive(Clone, Debug)]
+pub struct Field<'a> {
+    /// The path, as in `annotations.summary`.
+    pub path: String,
+    /// The value there; never `null`.
+    pub value: &'a Value,
 }
 
 impl Field<'_> {
     /// The error that this field is wrong.
-    pub(crate) fn invalid(&self, reason: impl Into<String>) -> InvalidField {
+    #[must_use]
+    pub fn invalid(&self, reason: impl Into<String>) -> InvalidField {
         invalid(self.path.clone(), reason)
     }
 }
 
 /// The error that a field is wrong.
-pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> InvalidField {
+#[must_use]
+pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> InvalidField {
     InvalidField {
         field: field.into(),
         reason: reason.into(),
@@ -27,18 +34,24 @@ pub(crate) fn invalid(field: impl Into<String>, reason: impl Into<String>) -> In
 }
 
 /// The body as an object.
-pub(crate) fn object(body: &Value) -> Result<&Map<String, Value>, InvalidField> {
+///
+/// # Errors
+/// When it is none.
+pub fn object(body: &Value) -> Result<&Map<String, Value>, InvalidField> {
     body.as_object()
-        .ok_or_else(|| invalid("", "the body must be a JSON object"))
+        .ok_or_else(|| invalid("", "must be a JSON object"))
 }
 
 /// A field that must be there; `null` is the same as nothing.
-pub(crate) fn required<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Field<'a>, InvalidField> {
+///
+/// # Errors
+/// When it is not there.
+pub fn required<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Field<'a>, InvalidField> {
     optional(object, name).ok_or_else(|| invalid(name, "is required"))
 }
 
 /// A field that may be there; `null` is the same as nothing.
-pub(crate) fn optional<'a>(object: &'a Map<String, Value>, name: &str) -> Option<Field<'a>> {
+pub fn optional<'a>(object: &'a Map<String, Value>, name: &str) -> Option<Field<'a>> {
     let value = object.get(name).filter(|value| !value.is_null())?;
     Some(Field {
         path: name.to_owned(),
@@ -47,7 +60,10 @@ pub(crate) fn optional<'a>(object: &'a Map<String, Value>, name: &str) -> Option
 }
 
 /// A text that is not empty and at most so many bytes long.
-pub(crate) fn text(field: Field<'_>, max_bytes: usize) -> Result<String, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn text(field: Field<'_>, max_bytes: usize) -> Result<String, InvalidField> {
     let text = field.value.as_str().ok_or_else(|| field.invalid("must be a string"))?;
     if text.is_empty() {
         return Err(field.invalid("must not be empty"));
@@ -59,25 +75,37 @@ pub(crate) fn text(field: Field<'_>, max_bytes: usize) -> Result<String, Invalid
 }
 
 /// The name of a metric.
-pub(crate) fn metric_name(field: Field<'_>) -> Result<String, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn metric_name(field: Field<'_>) -> Result<String, InvalidField> {
     text(field, limits::MAX_METRIC_NAME_BYTES)
 }
 
 /// A condition.
-pub(crate) fn condition(field: Field<'_>) -> Result<Condition, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn condition(field: Field<'_>) -> Result<Condition, InvalidField> {
     let text = field.value.as_str().unwrap_or_default();
     text.parse()
         .map_err(|error: crate::condition::UnknownCondition| field.invalid(error.to_string()))
 }
 
 /// A number: JSON has no infinite ones.
-pub(crate) fn finite(field: Field<'_>) -> Result<f64, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn finite(field: Field<'_>) -> Result<f64, InvalidField> {
     let number = field.value.as_f64().filter(|number| number.is_finite());
     number.ok_or_else(|| field.invalid("must be a number"))
 }
 
 /// A number, or one of the strings for what JSON has no number for.
-pub(crate) fn sample_value(field: Field<'_>) -> Result<f64, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn sample_value(field: Field<'_>) -> Result<f64, InvalidField> {
     let read = match field.value {
         Value::String(name) => value::parse_string(name),
         other => other.as_f64().ok_or(value::ValueError::NotANumber),
@@ -86,7 +114,10 @@ pub(crate) fn sample_value(field: Field<'_>) -> Result<f64, InvalidField> {
 }
 
 /// A whole number of seconds in a range.
-pub(crate) fn seconds(field: Field<'_>, min: u64, max: u64) -> Result<u64, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn seconds(field: Field<'_>, min: u64, max: u64) -> Result<u64, InvalidField> {
     // Some writers have only floats: 60.0 is 60. Below 2^53 the conversion is exact.
     let whole = |number: f64| (number.fract() == 0.0 && (0.0..9e15).contains(&number)).then_some(number as u64);
     let number = field.value.as_u64().or_else(|| field.value.as_f64().and_then(whole));
@@ -96,7 +127,10 @@ pub(crate) fn seconds(field: Field<'_>, min: u64, max: u64) -> Result<u64, Inval
 }
 
 /// True or false.
-pub(crate) fn boolean(field: Field<'_>) -> Result<bool, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn boolean(field: Field<'_>) -> Result<bool, InvalidField> {
     field
         .value
         .as_bool()
@@ -104,7 +138,10 @@ pub(crate) fn boolean(field: Field<'_>) -> Result<bool, InvalidField> {
 }
 
 /// A list of texts without repetitions, in the order given. With `commas` also one text, as in a query string.
-pub(crate) fn texts(
+///
+/// # Errors
+/// When it is something else.
+pub fn texts(
     field: Field<'_>,
     max_count: usize,
     max_bytes: usize,
@@ -143,7 +180,10 @@ pub(crate) fn texts(
 }
 
 /// An object of texts.
-pub(crate) fn text_map(field: Field<'_>) -> Result<Vec<(String, String)>, InvalidField> {
+///
+/// # Errors
+/// When it is something else.
+pub fn text_map(field: Field<'_>) -> Result<Vec<(String, String)>, InvalidField> {
     let object = field
         .value
         .as_object()
@@ -156,4 +196,28 @@ pub(crate) fn text_map(field: Field<'_>) -> Result<Vec<(String, String)>, Invali
         pairs.push((name.clone(), text.to_owned()));
     }
     Ok(pairs)
+}
+
+/// A label filter: an object of names and values that must be equal, or the text of a selector.
+///
+/// # Errors
+/// When it is something else; names the label where one is wrong.
+pub fn filter(field: Field<'_>) -> Result<LabelFilter, InvalidField> {
+    let path = field.path.clone();
+    let read = match field.value {
+        Value::String(text) => text.parse(),
+        Value::Object(_) => LabelFilter::equal(text_map(field)?),
+        _ => return Err(field.invalid("must be an object of strings, or the text of a selector")),
+    };
+    read.map_err(|error| invalid_filter(&path, &error))
+}
+
+/// The error that a label filter is wrong.
+#[must_use]
+pub fn invalid_filter(path: &str, error: &FilterError) -> InvalidField {
+    let path = match error.label() {
+        Some(label) => format!("{path}.{label}"),
+        None => path.to_owned(),
+    };
+    invalid(path, error.to_string())
 }

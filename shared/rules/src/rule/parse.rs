@@ -8,7 +8,6 @@ use super::{
 use crate::template;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use tidemark_model::matcher::FilterError;
 use tidemark_model::{LabelFilter, limits};
 use tidemark_tsdb::aggregate::Aggregation;
 use url::Url;
@@ -71,7 +70,7 @@ impl RuleSpec {
 fn query(object: &Map<String, Value>) -> Result<Query, InvalidField> {
     let threshold = Threshold {
         metric_name: fields::required(object, "metric_name").and_then(fields::metric_name)?,
-        labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), filter)?,
+        labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), fields::filter)?,
         aggregation: fields::optional(object, "aggregation").map(aggregation).transpose()?,
         group_by: fields::optional(object, "group_by").map_or_else(|| Ok(Vec::new()), group_by)?,
         condition: fields::required(object, "condition").and_then(fields::condition)?,
@@ -113,25 +112,6 @@ fn name(field: Field<'_>) -> Result<String, InvalidField> {
         ));
     }
     Ok(name)
-}
-
-/// An object of names and values that must be equal, or the text of a selector.
-fn filter(field: Field<'_>) -> Result<LabelFilter, InvalidField> {
-    let path = field.path.clone();
-    let read = match field.value {
-        Value::String(text) => text.parse(),
-        Value::Object(_) => LabelFilter::equal(fields::text_map(field)?),
-        _ => {
-            return Err(field.invalid("must be an object of strings, or the text of a selector"));
-        }
-    };
-    read.map_err(|error: FilterError| {
-        let path = match error.label() {
-            Some(label) => format!("{path}.{label}"),
-            None => path,
-        };
-        invalid(path, error.to_string())
-    })
 }
 
 fn aggregation(field: Field<'_>) -> Result<Aggregation, InvalidField> {
