@@ -57,9 +57,11 @@ pub struct Decision {
     pub dropped: usize,
 }
 
-/// Decides what one evaluation of a rule changes. `previous` are all instances of this rule, `rows` its result vector.
+/// Decides what one evaluation of a rule changes. `previous` are all instances of this rule, `rows` its result vector,
+/// `unobserved_ms` the time before `now` in which nobody looked.
 #[must_use]
-pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp) -> Decision {
+pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp, unobserved_ms: i64) -> Decision {
+    let _ = unobserved_ms;
     if !rule.spec.enabled {
         return end_all(previous, TransitionReason::RuleDisabled, now);
     }

@@ -114,6 +114,24 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Reads a message of the topic. What is no JSON object of a known type is told apart from an event of another version.
+    ///
+    /// # Errors
+    /// When it is no message, or an event of another version.
+    pub fn from_json(text: &str) -> Result<Self, EventError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema_version: Option<u32>,
+        }
+        let Version { schema_version } = serde_json::from_str(text).map_err(EventError::NotAnEvent)?;
+        if let Some(found) = schema_version.filter(|found| *found != TransitionEvent::SCHEMA_VERSION) {
+            return Err(EventError::UnknownVersion { found });
+        }
+        serde_json::from_str(text).map_err(EventError::NotAnEvent)
+    }
+}
+
 /// Where transitions are published.
 pub trait Publish: Send + Sync {
     /// Publishes the messages, as many as possible, in any order, and answers for each one in the order given; the answer has as many

@@ -127,7 +127,7 @@ pub async fn evaluate_all<A: AlertStore, D: Select, P: Publish>(
 
     for rule in &disabled {
         let previous = by_rule.get(&rule.id).map_or(&[][..], Vec::as_slice);
-        summary.add(world.execute(&rule.id, decide(rule, previous, &[], now)).await);
+        summary.add(world.execute(&rule.id, decide(rule, previous, &[], now, 0)).await);
     }
     for (rule_id, previous) in &by_rule {
         if !rules.iter().any(|rule| rule.id == *rule_id) {
@@ -203,7 +203,7 @@ impl<A: AlertStore, D: Select, P: Publish> World<'_, A, D, P> {
         for rule in &shared.rules {
             let rows = vector::vector(&rule.spec.query, &series);
             let previous = by_rule.get(&rule.id).map_or(&[][..], Vec::as_slice);
-            let done = self.execute(&rule.id, decide(rule, previous, &rows, self.now)).await;
+            let done = self.execute(&rule.id, decide(rule, previous, &rows, self.now, 0)).await;
             summary.rules_evaluated += usize::from(done.rules_failed == 0);
             summary.add(done);
         }
