@@ -38,8 +38,7 @@ pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> InvalidFi
 /// # Errors
 /// When it is none.
 pub fn object(body: &Value) -> Result<&Map<String, Value>, InvalidField> {
-    body.as_object()
-        .ok_or_else(|| invalid("", "must be a JSON object"))
+    body.as_object().ok_or_else(|| invalid("", "must be a JSON object"))
 }
 
 /// A field that must be there; `null` is the same as nothing.
@@ -141,12 +140,7 @@ pub fn boolean(field: Field<'_>) -> Result<bool, InvalidField> {
 ///
 /// # Errors
 /// When it is something else.
-pub fn texts(
-    field: Field<'_>,
-    max_count: usize,
-    max_bytes: usize,
-    commas: bool,
-) -> Result<Vec<String>, InvalidField> {
+pub fn texts(field: Field<'_>, max_count: usize, max_bytes: usize, commas: bool) -> Result<Vec<String>, InvalidField> {
     let mut texts = Vec::new();
     match field.value {
         Value::String(joined) if commas => {
