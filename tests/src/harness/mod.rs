@@ -6,7 +6,8 @@
 //! | `aws` | signed calls to the stack's AWS services, without the SDK: what a test does *to* the system from outside |
 //! | `stream` | the records of the stream, and Kinesis events made of them, whole, twice or cut anew |
 //! | `expect` | what was acknowledged, and the comparison of every sample with what a query gives |
-//! | `receiver` | a webhook receiver on the loopback interface that answers as it is told |
+//! | `receiver` | an HTTP server on the loopback interface whose paths answer as they are told: what channels lead to |
+//! | `smtp` | a mail server on the loopback interface that keeps what it gets |
 //!
 //! Nothing here sleeps for an effect: [`eventually`] asks until it is there or its time is over.
 
@@ -14,6 +15,7 @@ pub mod api;
 pub mod aws;
 pub mod expect;
 pub mod receiver;
+pub mod smtp;
 pub mod stream;
 pub mod suites;
 

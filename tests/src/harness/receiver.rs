@@ -1,25 +1,86 @@
-//! A webhook receiver on a random port of the loopback interface. It answers as it is told and keeps what it got.
+//! An HTTP server on a random port of the loopback interface, as the far end of channels. Each path answers as it is told, and
+//! everything that comes is kept, byte for byte.
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// The most bytes of a webhook that are read.
-const MAX_BODY_BYTES: usize = 1_000_000;
+/// The most bytes of a request that are read.
+const MAX_BODY_BYTES: usize = 4_000_000;
+
+/// Between two bytes of an answer that does not end.
+const DRIP: Duration = Duration::from_millis(200);
+
+/// The path of [`Receiver::url`].
+const HOOK: &str = "/hook";
+
+/// How a request is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// With this status and no body.
+    Status(u16),
+    /// With this status, and `Retry-After` in seconds.
+    RetryAfter(u16, u32),
+    /// With this status and this body.
+    Body(u16, String),
+    /// 307 to this address.
+    Redirect(String),
+    /// Never; the connection stays open.
+    Hang,
+    /// The connection is reset once the request has been read.
+    Reset,
+    /// With the head of a failure (502) and a body that comes a byte at a time and has no end.
+    Drip,
+}
+
+impl Reply {
+    /// The status, 0 when there is none.
+    fn status(&self) -> u16 {
+        match self {
+            Self::Status(status) | Self::RetryAfter(status, _) | Self::Body(status, _) => *status,
+            Self::Redirect(_) => 307,
+            Self::Drip => 502,
+            Self::Hang | Self::Reset => 0,
+        }
+    }
+
+    /// The bytes of the answer; `None` when nothing is answered.
+    fn bytes(&self) -> Option<String> {
+        let (extra, body) = match self {
+            Self::Status(_) => (String::new(), ""),
+            Self::RetryAfter(_, seconds) => (format!("retry-after: {seconds}\r\n"), ""),
+            Self::Body(_, body) => ("content-type: application/json\r\n".to_owned(), body.as_str()),
+            Self::Redirect(to) => (format!("location: {to}\r\n"), ""),
+            Self::Drip => return Some("HTTP/1.1 502 Told\r\ntransfer-encoding: chunked\r\n\r\n".to_owned()),
+            Self::Hang | Self::Reset => return None,
+        };
+        let (status, length) = (self.status(), body.len());
+        Some(format!(
+            "HTTP/1.1 {status} Told\r\n{extra}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        ))
+    }
+}
 
 /// A request that came, and how it was answered.
 #[derive(Clone, Debug)]
 pub struct Hook {
+    /// Its method.
+    pub method: String,
+    /// Its path, with the query.
+    pub path: String,
     /// Its headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its body.
+    /// The bytes of its body.
+    pub bytes: Vec<u8>,
+    /// Its body as JSON, null when it is none.
     pub body: Value,
-    /// The status it was answered with.
+    /// The status it was answered with, 0 for none.
     pub answered: u16,
 }
 
@@ -34,13 +95,23 @@ impl Hook {
     }
 }
 
+/// What the paths are told.
 #[derive(Debug, Default)]
 struct State {
     hooks: Vec<Hook>,
-    script: VecDeque<(u16, Option<u32>)>,
+    scripts: HashMap<String, VecDeque<Reply>>,
+    always: HashMap<String, Reply>,
 }
 
-/// The receiver. It ends when it is dropped.
+impl State {
+    fn reply(&mut self, path: &str) -> Reply {
+        let scripted = self.scripts.get_mut(path).and_then(VecDeque::pop_front);
+        let always = || self.always.get(path).cloned();
+        scripted.or_else(always).unwrap_or(Reply::Status(200))
+    }
+}
+
+/// The receiver. It ends when it is dropped, and with it every connection that hangs.
 #[derive(Debug)]
 pub struct Receiver {
     address: SocketAddr,
@@ -55,41 +126,72 @@ impl Drop for Receiver {
 }
 
 impl Receiver {
-    /// Starts one. The first requests get the statuses of `script`, each with `Retry-After` where it has one; all others 200.
+    /// Starts one. The first requests to [`Receiver::url`] get the statuses of `script`, each with `Retry-After` where it has one; all
+    /// others 200.
     ///
     /// # Errors
     /// When there is no port.
     pub async fn start(script: &[(u16, Option<u32>)]) -> anyhow::Result<Self> {
         let socket = TcpListener::bind("127.0.0.1:0").await.context("no port")?;
         let address = socket.local_addr()?;
-        let state = Arc::new(Mutex::new(State {
-            hooks: Vec::new(),
-            script: script.iter().copied().collect(),
-        }));
+        let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
+            // Aborted with this task when the receiver is dropped.
+            let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = socket.accept().await {
                 let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     if let Err(error) = serve(stream, &shared).await {
-                        eprintln!("the webhook receiver: {error:#}");
+                        eprintln!("the receiver: {error:#}");
                     }
                 });
             }
         });
-        Ok(Self { address, state, task })
+        let receiver = Self { address, state, task };
+        let replies = script.iter().map(|(status, after)| match after {
+            None => Reply::Status(*status),
+            Some(seconds) => Reply::RetryAfter(*status, *seconds),
+        });
+        receiver.next(HOOK, replies);
+        Ok(receiver)
     }
 
     /// Where rules send their webhooks.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}/hook", self.address)
+        self.at(HOOK)
+    }
+
+    /// The address of a path.
+    #[must_use]
+    pub fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The next requests to a path get these answers, after those that it was told before.
+    pub fn next(&self, path: &str, replies: impl IntoIterator<Item = Reply>) {
+        let mut state = lock(&self.state);
+        state.scripts.entry(path.to_owned()).or_default().extend(replies);
+    }
+
+    /// From now on every request to a path is answered so, once its script is over.
+    pub fn always(&self, path: &str, reply: Reply) {
+        lock(&self.state).always.insert(path.to_owned(), reply);
     }
 
     /// All that came so far.
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {
         lock(&self.state).hooks.clone()
+    }
+
+    /// What came to a path.
+    #[must_use]
+    pub fn came_to(&self, path: &str) -> Vec<Hook> {
+        let mut hooks = self.hooks();
+        hooks.retain(|hook| hook.path == path);
+        hooks
     }
 
     /// What came with this status of an alert and was taken.
@@ -105,9 +207,12 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> anyhow::Result<()> {
-    let (reading, mut writing) = stream.split();
-    let mut reader = BufReader::new(reading);
+async fn read(stream: &mut TcpStream) -> anyhow::Result<Hook> {
+    let mut reader = BufReader::new(stream);
+    let mut first = String::new();
+    (&mut reader).take(16_384).read_line(&mut first).await?;
+    let mut words = first.split_whitespace().map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -116,29 +221,49 @@ async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> anyhow::Result<()
         if line.is_empty() {
             break;
         }
-        if let Some((name, value)) = line.split_once(": ") {
-            headers.push((name.to_ascii_lowercase(), value.to_owned()));
+        if let Some((name, value)) = line.split_once(':') {
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
     let length = headers.iter().find(|(name, _)| name == "content-length");
     let length: usize = length.map_or(Ok(0), |(_, value)| value.parse())?;
-    ensure!(length <= MAX_BODY_BYTES, "a webhook of {length} bytes is too large");
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).await?;
-    let body = serde_json::from_slice(&body).context("the webhook is not JSON")?;
-    let retry_after = {
+    ensure!(length <= MAX_BODY_BYTES, "a request of {length} bytes is too large");
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes).await?;
+    Ok(Hook {
+        method,
+        path,
+        headers,
+        body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        bytes,
+        answered: 0,
+    })
+}
+
+async fn serve(mut stream: TcpStream, state: &Mutex<State>) -> anyhow::Result<()> {
+    let mut hook = read(&mut stream).await?;
+    let reply = {
         let mut state = lock(state);
-        let (answered, retry_after) = state.script.pop_front().unwrap_or((200, None));
-        state.hooks.push(Hook {
-            headers,
-            body,
-            answered,
-        });
-        (answered, retry_after)
+        let reply = state.reply(&hook.path);
+        hook.answered = reply.status();
+        state.hooks.push(hook);
+        reply
     };
-    let (status, retry_after) = retry_after;
-    let retry_after = retry_after.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
-    let answer = format!("HTTP/1.1 {status} Told\r\n{retry_after}content-length: 0\r\nconnection: close\r\n\r\n");
-    writing.write_all(answer.as_bytes()).await?;
+    match &reply {
+        // Closing with a reset instead of an orderly end.
+        Reply::Reset => stream.set_zero_linger()?,
+        // Until the receiver ends, or the sender gives up.
+        Reply::Hang => drop(stream.read_u8().await),
+        reply => {
+            let bytes = reply.bytes().unwrap_or_default();
+            stream.write_all(bytes.as_bytes()).await?;
+        }
+    }
+    if reply == Reply::Drip {
+        // Ends with an error once the sender has closed.
+        while stream.write_all(b"1\r\n.\r\n").await.is_ok() {
+            tokio::time::sleep(DRIP).await;
+        }
+    }
     Ok(())
 }
