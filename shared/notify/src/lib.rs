@@ -11,7 +11,10 @@
 
 pub mod address;
 pub mod channel;
+#[cfg(test)]
+mod fixtures;
 pub mod notification;
+pub mod recording;
 pub mod retry;
 pub mod secret;
 pub mod sender;
@@ -21,6 +24,7 @@ pub mod store;
 pub use address::AddressGuard;
 pub use channel::{Channel, ChannelSpec, Receiver};
 pub use notification::{Alert, Cause, Notification};
+pub use recording::RecordingSender;
 pub use retry::Failure;
 pub use secret::{SecretRef, Secrets};
 pub use sender::{Deliver, Target};
