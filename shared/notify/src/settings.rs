@@ -1,5 +1,9 @@
 //! What people set besides rules and channels: silences, inhibitions and mute times. The words and the meaning are Alertmanager's.
 
+mod parse;
+
+pub use parse::{SilenceEnd, SilenceSpec, chosen_id, matchers, same_id, time};
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tidemark_model::{LabelFilter, Timestamp};
 
