@@ -430,7 +430,7 @@ async fn history(store: &impl AlertStore) -> Result<(), Broken> {
 async fn ticks(store: &impl AlertStore) -> Result<(), Broken> {
     let state = |at: i64, owed: &[&str]| TickState {
         at: Timestamp(at),
-        owed: owed.iter().map(|id| (*id).to_owned()).collect(),
+        owed: owed.iter().map(|id| ((*id).to_owned(), Timestamp(at - 10))).collect(),
     };
     same("before the first tick", &store.load_tick(7).await?, &None)?;
     same(

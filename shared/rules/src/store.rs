@@ -14,6 +14,7 @@
 use crate::history::{HistoryEntry, HistoryFilter};
 use crate::instance::{Instance, InstanceState};
 use crate::rule::Rule;
+use std::collections::BTreeMap;
 use std::future::Future;
 use tidemark_model::Timestamp;
 pub use tidemark_tsdb::StoreError;
@@ -99,8 +100,8 @@ pub enum Saved {
 pub struct TickState {
     /// When its last tick began.
     pub at: Timestamp,
-    /// The ids of rules that were due then and could not be evaluated.
-    pub owed: Vec<String>,
+    /// The ids of rules that were due then and could not be evaluated, each with the time of the last tick on which it could.
+    pub owed: BTreeMap<String, Timestamp>,
 }
 
 /// The database under alerting. See the module's page for the guarantees.
