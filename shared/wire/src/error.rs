@@ -50,6 +50,10 @@ error_ids! {
     MethodNotAllowed = "method-not-allowed", 405;
     /// Another rule has this name.
     RuleNameTaken = "rule-name-taken", 409;
+    /// Another object of this kind has this name.
+    NameTaken = "name-taken", 409;
+    /// Other objects name this one.
+    InUse = "in-use", 409;
     /// Somebody else changed the object in between.
     VersionConflict = "version-conflict", 409;
     /// The object cannot take this step from the state it is in.
