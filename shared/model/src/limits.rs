@@ -97,8 +97,44 @@ pub const MAX_RULE_SECONDS: u64 = 7 * 86_400;
 /// a storm of pages helps nobody.
 pub const MAX_INSTANCES_PER_RULE: usize = 1_000;
 
+/// The longest `interval_seconds` of a rule: a day. A rule that is looked at less often is a report.
+pub const MAX_INTERVAL_SECONDS: u64 = 86_400;
+
+/// The most labels that a rule gives its alerts. A series has up to [`MAX_LABELS_PER_SERIES`] of its own.
+pub const MAX_ALERT_LABELS_PER_RULE: usize = 32;
+
+/// The most bytes of all names and values of a rule's own labels together: they are part of each of its events and of each alert in a
+/// notification.
+pub const MAX_ALERT_LABELS_BYTES: usize = 8_192;
+
 /// The most notification channels of one rule.
 pub const MAX_CHANNELS_PER_RULE: usize = 16;
+
+/// The most bytes of all channels of a rule together, with their settings, in JSON: they are part of each of its events, which must fit a
+/// message of 256 KiB beside labels and annotations.
+pub const MAX_CHANNELS_BYTES: usize = 16_384;
+
+/// The longest `group_wait_seconds`: a first page that waits for longer than a quarter of an hour is a report. It is also what SQS delays a
+/// message by at most.
+pub const MAX_GROUP_WAIT_SECONDS: u64 = 900;
+
+/// The longest `group_interval_seconds`: a week.
+pub const MAX_GROUP_INTERVAL_SECONDS: u64 = 7 * 86_400;
+
+/// The shortest `repeat_interval_seconds`: rules are evaluated once a minute, so that nothing new can be said more often.
+pub const MIN_REPEAT_INTERVAL_SECONDS: u64 = 60;
+
+/// The longest `repeat_interval_seconds`: 30 days. What is told less often is not to be repeated at all.
+pub const MAX_REPEAT_INTERVAL_SECONDS: u64 = 30 * 86_400;
+
+/// The most mute times that one route names: each is looked at for each notification.
+pub const MAX_MUTE_TIMES_PER_ROUTE: usize = 16;
+
+/// The longest name of who acknowledges or resolves an alert, in bytes: an address of mail has at most 254.
+pub const MAX_AUTHOR_BYTES: usize = 254;
+
+/// The longest comment on an acknowledgement or a resolve, in bytes: it is kept in the alert, in its outbox and in the history.
+pub const MAX_COMMENT_BYTES: usize = 2_048;
 
 /// The most annotations of one rule, and the most bytes of one annotation's template.
 pub const MAX_ANNOTATIONS_PER_RULE: usize = 32;

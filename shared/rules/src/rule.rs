@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::{LabelFilter, Labels, Timestamp};
 use tidemark_tsdb::Selector;
-use tidemark_tsdb::aggregate::Aggregation;
+use tidemark_tsdb::aggregate::fold::Function;
 
 pub mod fields;
 mod parse;
@@ -82,8 +82,8 @@ pub struct Threshold {
     pub metric_name: String,
     /// Which of its series.
     pub labels: LabelFilter,
-    /// How the samples of a group become one value; `None`: each series by itself, its latest sample.
-    pub aggregation: Option<Aggregation>,
+    /// How the samples of a group become one value, as in a query; `None`: each series by itself, its latest sample.
+    pub aggregation: Option<Function>,
     /// Which labels make a group; only with an aggregation.
     pub group_by: Vec<String>,
     /// How the value is compared.
@@ -199,6 +199,16 @@ impl RuleSpec {
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        if self.webhook_url.is_none()
+            && self
+                .notification_channels
+                .iter()
+                .any(|used| used.channel == WEBHOOK_CHANNEL)
+        {
+            warnings.push(format!(
+                "without a webhook_url the channel `{WEBHOOK_CHANNEL}` is told only if a channel of that name is configured"
+            ));
+        }
         let Query::Threshold(threshold) = &self.query else {
             return warnings;
         };
@@ -257,7 +267,12 @@ impl RuleSnapshot {
     /// Whether it is a heartbeat.
     #[must_use]
     pub fn is_heartbeat(&self) -> bool {
-        self.query.get("kind").and_then(serde_json::Value::as_str) == Some("heartbeat")
+        self.asked("kind") == Some(&serde_json::Value::from("heartbeat"))
+    }
+
+    /// A field of its query.
+    pub(crate) fn asked(&self, field: &str) -> Option<&serde_json::Value> {
+        self.query.get(field)
     }
 }
 

@@ -1,9 +1,10 @@
 //! From the series that a rule selects to its result vector: what follows knows nothing of the kind of its condition.
 
-use crate::rule::Query;
+use crate::rule::{Query, Threshold};
 use tidemark_model::{Labels, is_stale_marker};
 use tidemark_tsdb::SelectedSeries;
-use tidemark_tsdb::aggregate;
+use tidemark_tsdb::aggregate::fold::Fold;
+use tidemark_tsdb::select::Visit;
 
 /// How far back the latest sample of a series may lie, in milliseconds: Prometheus' default look-back.
 pub const LOOKBACK_MS: i64 = 5 * 60 * 1_000;
@@ -28,19 +29,23 @@ pub fn range(query: &Query, now_ms: i64) -> Option<(i64, i64)> {
     };
     let length_ms = match threshold.aggregation {
         None => LOOKBACK_MS,
-        // At most a week (`limits::MAX_RULE_SECONDS`).
-        Some(_) => i64::try_from(threshold.window_seconds)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000),
+        Some(_) => window_ms(threshold),
     };
     Some((now_ms.saturating_sub(length_ms).saturating_add(1), now_ms))
+}
+
+/// At most a week (`limits::MAX_RULE_SECONDS`).
+fn window_ms(threshold: &Threshold) -> i64 {
+    i64::try_from(threshold.window_seconds)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000)
 }
 
 /// The result vector, in ascending order of labels. The series must have been selected by the query's selector and [`range`].
 ///
 /// Without an aggregation each series gives its latest sample; one whose latest is a staleness marker has ended and gives
-/// none. With it each group gives the aggregate of all its samples in the window. A heartbeat has one row without labels, which
-/// holds.
+/// none. With it each group gives what a query over the window would give, see [`tidemark_tsdb::aggregate::fold`]: `increase` and
+/// `rate` are those of counters, whose drop is a reset and never a fall. A heartbeat has one row without labels, which holds.
 #[must_use]
 pub fn vector(query: &Query, series: &[SelectedSeries]) -> Vec<Row> {
     let threshold = match query {
@@ -66,70 +71,21 @@ pub fn vector(query: &Query, series: &[SelectedSeries]) -> Vec<Row> {
                 Some(row(one.labels.clone(), latest.value))
             })
             .collect(),
-        Some(aggregation) => aggregate::group(series, aggregation, &threshold.group_by)
-            .into_iter()
-            .map(|group| row(group.labels, group.value))
-            .collect(),
+        Some(function) => {
+            let labels = series.iter().map(|one| &one.labels);
+            let window_ms = window_ms(threshold);
+            let mut fold = Fold::new(function, None, window_ms, labels, Some(&threshold.group_by));
+            for (index, one) in series.iter().enumerate() {
+                fold.samples(index, &one.samples);
+            }
+            let groups = fold.finish().into_iter();
+            // Without a step the whole window is one interval.
+            groups
+                .filter_map(|(labels, values)| Some(row(labels, values.first()?.value)))
+                .collect()
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use tidemark_model::{STALE_NAN_BITS, Sample};
-
-    fn spec(extra: &serde_json::Value) -> RuleSpec {
-        let mut body = json!({"name": "r", "metric_name": "m", "condition": ">", "threshold": 1});
-        for (name, value) in extra.as_object().unwrap() {
-            body[name] = value.clone();
-        }
-        RuleSpec::parse(&body).unwrap()
-    }
-
-    fn series(host: &str, values: &[f64]) -> SelectedSeries {
-        let samples = values
-            .iter()
-            .zip(0..)
-            .map(|(&value, timestamp_ms)| Sample { timestamp_ms, value });
-        SelectedSeries {
-            labels: Labels::from_pairs([("host", host), ("region", "eu")]).unwrap(),
-            samples: samples.collect(),
-        }
-    }
-
-    #[test]
-    fn without_aggregation_each_series_gives_its_latest_value() {
-        let rows = vector(&spec(&json!({})), &[series("a", &[1.0, 2.0]), series("b", &[3.0])]);
-        let values: Vec<_> = rows
-            .iter()
-            .map(|row| (row.labels.get("host").unwrap(), row.value))
-            .collect();
-        assert_eq!(values, [("a", 2.0), ("b", 3.0)]);
-    }
-
-    #[test]
-    fn a_series_that_ends_with_a_stale_marker_is_gone() {
-        let stale = f64::from_bits(STALE_NAN_BITS);
-        assert!(vector(&spec(&json!({})), &[series("a", &[1.0, stale])]).is_empty());
-        let rows = vector(&spec(&json!({})), &[series("a", &[stale, 1.0, f64::NAN])]);
-        assert!(rows[0].value.is_nan(), "an ordinary NaN is a value");
-    }
-
-    #[test]
-    fn with_aggregation_each_group_gives_one_value() {
-        let spec = spec(&json!({"aggregation": "avg", "group_by": ["region"]}));
-        let rows = vector(&spec, &[series("a", &[1.0, 2.0]), series("b", &[6.0])]);
-        assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].labels.get("region"), rows[0].value), (Some("eu"), 3.0));
-        assert!(vector(&spec, &[]).is_empty());
-    }
-
-    #[test]
-    fn ranges_are_left_open() {
-        assert_eq!(range(&spec(&json!({})), 1_000_000), (700_001, 1_000_000));
-        let minute = spec(&json!({"aggregation": "max", "window_seconds": 60}));
-        assert_eq!(range(&minute, 1_000_000), (940_001, 1_000_000));
-        assert_eq!(range(&minute, i64::MIN).0, i64::MIN + 1);
-    }
-}
+mod tests;

@@ -58,6 +58,15 @@ pub fn optional<'a>(object: &'a Map<String, Value>, name: &str) -> Option<Field<
     })
 }
 
+/// As [`optional`], of an object that `path` leads to; empty for the body as a whole.
+pub fn optional_in<'a>(object: &'a Map<String, Value>, path: &str, name: &str) -> Option<Field<'a>> {
+    let mut field = optional(object, name)?;
+    if !path.is_empty() {
+        field.path = format!("{path}.{name}");
+    }
+    Some(field)
+}
+
 /// A text that is not empty and at most so many bytes long.
 ///
 /// # Errors

@@ -2,20 +2,22 @@
 
 use super::fields::{self, Field, invalid};
 use super::{
-    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_CHANNEL_BYTES, MAX_WEBHOOK_URL_BYTES,
-    MIN_INTERVAL_SECONDS, NoData, Query, RuleSpec, Severity, Threshold, WEBHOOK_CHANNEL,
+    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_WEBHOOK_URL_BYTES, MIN_INTERVAL_SECONDS, NoData,
+    Query, RuleSpec, Severity, Threshold, WEBHOOK_CHANNEL,
 };
+use crate::routing::{self, ChannelUse};
 use crate::template;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tidemark_model::{LabelFilter, limits};
-use tidemark_tsdb::aggregate::Aggregation;
+use tidemark_tsdb::aggregate::fold::{Function, UnknownFunction};
 use url::Url;
 
 impl RuleSpec {
-    /// Reads a whole rule, for POST and PUT. `name`, `metric_name`, `condition` and `threshold` are required; severity is
-    /// `warning`, `enabled` true, the duration 0 and the window 300 s where they are not given; a rule with a `webhook_url`
-    /// and no channels has the channel `webhook`. Unknown fields, and those that only the server writes, are ignored.
+    /// Reads a whole rule, for POST and PUT. `name` is required, and of a threshold rule `metric_name`, `condition` and `threshold`;
+    /// the kind is `threshold`, the severity `warning`, `enabled` true, `no_data` `ok`, the durations 0, the window 300 s and the interval 60 s
+    /// where they are not given; a rule with a `webhook_url` and no channels has the channel `webhook`. Unknown fields, those of another
+    /// kind, and those that only the server writes, are ignored.
     ///
     /// # Errors
     /// Names the first field that is wrong.
@@ -27,28 +29,23 @@ impl RuleSpec {
             query: query(object)?,
             duration_seconds: seconds(object, "duration_seconds", 0, 0)?,
             keep_firing_for_seconds: seconds(object, "keep_firing_for_seconds", 0, 0)?,
-            interval_seconds: seconds(object, "interval_seconds", MIN_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS)?,
-            no_data: NoData::Ok,
+            interval_seconds: fields::optional(object, "interval_seconds")
+                .map_or(Ok(MIN_INTERVAL_SECONDS), interval)?,
+            no_data: fields::optional(object, "no_data").map_or(Ok(NoData::Ok), no_data)?,
             severity: fields::optional(object, "severity").map_or(Ok(Severity::Warning), severity)?,
-            alert_labels: BTreeMap::new(),
-            notification_channels: channels(object, webhook_url.is_some())?
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
+            alert_labels: fields::optional(object, "alert_labels").map_or_else(|| Ok(BTreeMap::new()), alert_labels)?,
+            notification_channels: channels(object, webhook_url.is_some())?,
             webhook_url,
-            repeat_interval_seconds: None,
+            repeat_interval_seconds: fields::optional(object, "repeat_interval_seconds")
+                .map(routing::repeat_interval)
+                .transpose()?,
             annotations: fields::optional(object, "annotations").map_or_else(|| Ok(BTreeMap::new()), annotations)?,
             enabled: fields::optional(object, "enabled").map_or(Ok(true), fields::boolean)?,
         };
-        if spec.webhook_url.is_none()
-            && spec
-                .notification_channels
-                .iter()
-                .any(|used| used.channel == WEBHOOK_CHANNEL)
-        {
+        if spec.query == Query::Heartbeat && spec.duration_seconds > 0 {
             return Err(invalid(
-                "webhook_url",
-                "is required by the notification channel `webhook`",
+                "duration_seconds",
+                "must be 0 for a heartbeat, which fires at once",
             ));
         }
         Ok(spec)
@@ -68,6 +65,17 @@ impl RuleSpec {
 }
 
 fn query(object: &Map<String, Value>) -> Result<Query, InvalidField> {
+    let Some(kind) = fields::optional(object, "kind") else {
+        return threshold(object);
+    };
+    match kind.value.as_str() {
+        Some("threshold") => threshold(object),
+        Some("heartbeat") => Ok(Query::Heartbeat),
+        _ => Err(kind.invalid("must be one of threshold, heartbeat")),
+    }
+}
+
+fn threshold(object: &Map<String, Value>) -> Result<Query, InvalidField> {
     let threshold = Threshold {
         metric_name: fields::required(object, "metric_name").and_then(fields::metric_name)?,
         labels: fields::optional(object, "labels").map_or_else(|| Ok(LabelFilter::default()), fields::filter)?,
@@ -114,10 +122,10 @@ fn name(field: Field<'_>) -> Result<String, InvalidField> {
     Ok(name)
 }
 
-fn aggregation(field: Field<'_>) -> Result<Aggregation, InvalidField> {
+fn aggregation(field: Field<'_>) -> Result<Function, InvalidField> {
     let text = field.value.as_str().unwrap_or_default();
     text.parse()
-        .map_err(|error: tidemark_tsdb::aggregate::UnknownAggregation| field.invalid(error.to_string()))
+        .map_err(|error: UnknownFunction| field.invalid(error.to_string()))
 }
 
 fn group_by(field: Field<'_>) -> Result<Vec<String>, InvalidField> {
@@ -130,6 +138,25 @@ fn seconds(object: &Map<String, Value>, name: &str, min: u64, default: u64) -> R
     })
 }
 
+/// A schedule ticks once a minute.
+fn interval(field: Field<'_>) -> Result<u64, InvalidField> {
+    let path = field.path.clone();
+    let seconds = fields::seconds(field, MIN_INTERVAL_SECONDS, limits::MAX_INTERVAL_SECONDS)?;
+    if seconds % MIN_INTERVAL_SECONDS != 0 {
+        return Err(invalid(path, format!("must be a multiple of {MIN_INTERVAL_SECONDS}")));
+    }
+    Ok(seconds)
+}
+
+fn no_data(field: Field<'_>) -> Result<NoData, InvalidField> {
+    match field.value.as_str() {
+        Some("ok") => Ok(NoData::Ok),
+        Some("alerting") => Ok(NoData::Alerting),
+        Some("keep") => Ok(NoData::Keep),
+        _ => Err(field.invalid("must be one of ok, alerting, keep")),
+    }
+}
+
 fn severity(field: Field<'_>) -> Result<Severity, InvalidField> {
     match field.value.as_str() {
         Some("info") => Ok(Severity::Info),
@@ -139,12 +166,60 @@ fn severity(field: Field<'_>) -> Result<Severity, InvalidField> {
     }
 }
 
-fn channels(object: &Map<String, Value>, has_webhook: bool) -> Result<Vec<String>, InvalidField> {
+fn channels(object: &Map<String, Value>, has_webhook: bool) -> Result<Vec<ChannelUse>, InvalidField> {
     match fields::optional(object, "notification_channels") {
-        Some(field) => fields::texts(field, limits::MAX_CHANNELS_PER_RULE, MAX_CHANNEL_BYTES, false),
-        None if has_webhook => Ok(vec![WEBHOOK_CHANNEL.to_owned()]),
+        Some(field) => ChannelUse::parse_list(&field),
+        None if has_webhook => Ok(vec![WEBHOOK_CHANNEL.into()]),
         None => Ok(Vec::new()),
     }
+}
+
+/// Labels that every alert of a rule has. What Tidemark itself says in a label is not to be said otherwise.
+fn alert_labels(field: Field<'_>) -> Result<BTreeMap<String, String>, InvalidField> {
+    let path = field.path.clone();
+    let pairs = fields::text_map(field)?;
+    let (count, most) = (pairs.len(), limits::MAX_ALERT_LABELS_PER_RULE);
+    if count > most {
+        return Err(invalid(
+            path,
+            format!("has {count} entries; at most {most} are allowed"),
+        ));
+    }
+    for (name, value) in &pairs {
+        let path = format!("{path}.{name}");
+        check_name(&path, name)?;
+        match name.as_str() {
+            "alertname" => return Err(invalid(path, "cannot be set: it is the rule's `name`")),
+            "severity" => return Err(invalid(path, "cannot be set: it is the rule's `severity`")),
+            "__name__" => return Err(invalid(path, "cannot be set: it is the name of a metric")),
+            _ => {}
+        }
+        let (bytes, most) = (value.len(), limits::MAX_LABEL_VALUE_BYTES);
+        if bytes > most {
+            return Err(invalid(path, format!("has {bytes} bytes; at most {most} are allowed")));
+        }
+        if value.is_empty() {
+            return Err(invalid(path, "must not be empty: that is the same as no label"));
+        }
+    }
+    let bytes: usize = pairs.iter().map(|(name, text)| name.len() + text.len()).sum();
+    let most = limits::MAX_ALERT_LABELS_BYTES;
+    if bytes > most {
+        return Err(invalid(
+            path,
+            format!("has {bytes} bytes together; at most {most} are allowed"),
+        ));
+    }
+    Ok(pairs.into_iter().collect())
+}
+
+/// The name of a label or an annotation.
+fn check_name(path: &str, name: &str) -> Result<(), InvalidField> {
+    let most = limits::MAX_LABEL_NAME_BYTES;
+    if name.is_empty() || name.len() > most {
+        return Err(invalid(path, format!("must have a name of 1 to {most} bytes")));
+    }
+    Ok(())
 }
 
 /// Only what can be told from the text. Where the name leads is checked when the webhook is sent, after resolving it.
@@ -176,10 +251,7 @@ fn annotations(field: Field<'_>) -> Result<BTreeMap<String, String>, InvalidFiel
     }
     for (name, text) in &pairs {
         let path = format!("{path}.{name}");
-        if name.is_empty() || name.len() > limits::MAX_LABEL_NAME_BYTES {
-            let limit = limits::MAX_LABEL_NAME_BYTES;
-            return Err(invalid(path, format!("must have a name of 1 to {limit} bytes")));
-        }
+        check_name(&path, name)?;
         if text.len() > limits::MAX_ANNOTATION_BYTES {
             let limit = limits::MAX_ANNOTATION_BYTES;
             return Err(invalid(

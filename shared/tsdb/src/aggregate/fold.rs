@@ -8,13 +8,15 @@
 use super::{Accumulator, Aggregation, add};
 use crate::rollup::Point;
 use crate::select::{Points, Visit};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use tidemark_model::{Labels, Sample, is_stale_marker, limits};
 
 /// What a query computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Function {
     /// Of all samples of the group.
     Over(Aggregation),
@@ -66,6 +68,20 @@ impl FromStr for Function {
             "rate" => Ok(Self::Rate),
             _ => text.parse().map(Self::Over).map_err(|_| UnknownFunction),
         }
+    }
+}
+
+impl TryFrom<String> for Function {
+    type Error = UnknownFunction;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Function> for String {
+    fn from(function: Function) -> Self {
+        function.as_str().to_owned()
     }
 }
 
