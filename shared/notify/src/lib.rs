@@ -11,8 +11,11 @@
 
 pub mod address;
 pub mod channel;
+pub mod dispatch;
 #[cfg(test)]
 mod fixtures;
+pub mod http;
+pub mod memory;
 pub mod notification;
 pub mod recording;
 pub mod retry;
@@ -23,6 +26,8 @@ pub mod store;
 
 pub use address::AddressGuard;
 pub use channel::{Channel, ChannelSpec, Receiver};
+pub use dispatch::{Arrival, Dispatcher, Letter, MemoryQueue, Next, Queue, rescue};
+pub use memory::MemoryNotifyStore;
 pub use notification::{Alert, Cause, Notification};
 pub use recording::RecordingSender;
 pub use retry::Failure;

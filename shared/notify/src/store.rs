@@ -12,7 +12,8 @@ use crate::settings::Document;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::Timestamp;
-use tidemark_rules::store::{Page, PageRequest, Saved, StoreError};
+pub use tidemark_rules::store::StoreError;
+use tidemark_rules::store::{Page, PageRequest, Saved};
 use tidemark_rules::{TransitionEvent, TransitionKind};
 
 /// The id of the lane of a channel, or of a rule's own `webhook_url`.
@@ -69,8 +70,13 @@ pub struct Mark {
     pub told_beat: Option<Timestamp>,
     /// Why it is not told now, as recorded in the history.
     pub suppressed: Option<String>,
-    /// It is told in the lane's digest, from its first telling to its last.
-    pub in_digest: bool,
+    /// The id of the group that it belongs to, once an attempt to tell it was made: it stays there to its end, whatever `group_by` says
+    /// by then. The digest's, from when the rate limit brought it there. `None`: as its labels say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// An attempt may have told its firing although no answer said so. Its resolve is told as if `told_at` were set.
+    #[serde(default)]
+    pub maybe_told: bool,
 }
 
 impl Member {
@@ -78,6 +84,17 @@ impl Member {
     #[must_use]
     pub fn is_resolved(&self) -> bool {
         self.event.kind == TransitionKind::Resolved
+    }
+
+    /// Whether an event of the same incident takes the place of this one's: a resolve that of a firing, a later beat that of an earlier.
+    /// A resolve stays.
+    #[must_use]
+    pub fn is_replaced_by(&self, event: &TransitionEvent) -> bool {
+        match event.kind {
+            TransitionKind::Resolved => !self.is_resolved(),
+            TransitionKind::Firing => !self.is_resolved() && event.beat > self.event.beat,
+            _ => false,
+        }
     }
 }
 
@@ -132,6 +149,10 @@ pub struct News {
 /// A notification that the receiver took.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
+    /// The notification's id.
+    pub notification_id: String,
+    /// The number of the attempt, counted from 1.
+    pub attempt: u32,
     /// When.
     pub at: Timestamp,
     /// What was told.
@@ -164,6 +185,21 @@ pub struct Lane {
     pub tokens: f64,
     /// When that was; `None`: the bucket was never used, and is full.
     pub tokens_at: Option<Timestamp>,
+}
+
+impl Lane {
+    /// The head of a lane in which nothing has happened yet.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            wake_at: None,
+            leased_until: None,
+            not_before: None,
+            tokens: 0.0,
+            tokens_at: None,
+        }
+    }
 }
 
 /// Everything of a lane.
@@ -214,8 +250,8 @@ pub enum Settled {
 pub trait LaneStore: Send + Sync {
     /// Takes an event into a lane, in one step with the question to the log: nothing is done when its incident is settled there.
     ///
-    /// A firing makes a member unless there is one. A resolve makes a member or replaces the event of one. A heartbeat replaces the event
-    /// of a member that fires and whose event has an earlier `beat` or none; without a member it makes one.
+    /// Without a member the event makes one. The event of a member is replaced as [`Member::is_replaced_by`] says: by a resolve unless it is
+    /// one, by a heartbeat when it fires and has an earlier `beat` or none. Nothing else of the member changes.
     fn enlist(
         &self,
         lane: &str,
