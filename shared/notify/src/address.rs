@@ -1,6 +1,6 @@
-//! Which addresses a webhook may reach.
+//! Which addresses a notification may reach.
 //!
-//! A webhook's URL is written by a user, and the function that posts to it runs inside the operator's account: without a
+//! A receiver's URL is written by a user, and the function that posts to it runs inside the operator's account: without a
 //! guard it would be a way to the metadata service, to the runtime API on the loopback and to whatever a VPC holds. The
 //! check is made on addresses, after the name was resolved, and the connection is made to the addresses that were checked:
 //! a name that resolves to something else a moment later gains nothing.
@@ -16,7 +16,7 @@ pub struct AddressGuard {
 
 /// An address that must not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the webhook's host has only addresses that are not public ({address})")]
+#[error("the receiver's host has only addresses that are not public ({address})")]
 pub struct Forbidden {
     /// One of them.
     pub address: IpAddr,

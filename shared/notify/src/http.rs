@@ -1,16 +1,19 @@
-//! Posts webhooks over HTTP. It follows no redirects (they could lead past the address guard), uses no proxy from the environment,
-//! reads little of an answer, and never names the URL in an error, nor the answer, which may echo it: for many receivers the URL is
-//! the secret.
+//! Posts over HTTP: the one way out to webhooks, PagerDuty, Slack and Teams. It follows no redirects (they could lead past the address
+//! guard), uses no proxy from the environment, reads little of an answer, and never names the URL in an error, nor the answer, which may
+//! echo it: for many receivers the URL is the secret.
 
 use crate::address::{AddressGuard, Forbidden};
-use crate::retry::Failure;
-use chrono::DateTime;
+use crate::retry::{Failure, MAX_DELAY_SECONDS};
+use chrono::{DateTime, NaiveDateTime};
+use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, redirect};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use std::error::Error as StdError;
+use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,23 +26,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long an attempt may take as a whole.
 pub const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most bytes that are read of the answer to a refused webhook.
+/// The most bytes that are read of an answer that refuses.
 pub const MAX_ANSWER_BYTES: usize = 65_536;
 
-/// Who posts webhooks: [`WebhookSender`] over HTTP, [`crate::RecordingSender`] in memory.
-pub trait PostWebhook: Send + Sync {
-    /// Makes one attempt. `Ok` means that the receiver answered 2xx. The receiver may have taken it even when this
-    /// answers with a failure; `idempotency_key` is the same on every attempt of one notification.
-    fn post(
-        &self,
-        url: &str,
-        body: Vec<u8>,
-        idempotency_key: &str,
-        now: Timestamp,
-    ) -> impl Future<Output = Result<(), Failure>> + Send;
-}
-
-/// Why no sender could be built.
+/// Why no poster could be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The TLS stack, or the machine's certificates.
@@ -50,38 +40,98 @@ pub enum BuildError {
     Client(#[source] reqwest::Error),
 }
 
+/// Resolves a name to addresses; their port does not matter.
+type LookUp = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// What is posted: JSON.
+pub struct Post<'a> {
+    /// Where to. It may be a secret.
+    pub url: &'a str,
+    /// The body, exactly as it is sent.
+    pub body: Vec<u8>,
+    /// Headers besides `content-type`. They may be secret.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl fmt::Debug for Post<'_> {
+    /// Shows neither the address nor a header's value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Post")
+            .field("bytes", &self.body.len())
+            .field("headers", &names)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Posts over HTTP. Built once per process.
-#[derive(Debug)]
-pub struct WebhookSender {
+pub struct Poster {
     guard: AddressGuard,
     connect_timeout: Duration,
     total_timeout: Duration,
+    look_up: LookUp,
     plain: Client,
-    /// Built for the first `https` webhook: reading the machine's certificates takes tens of milliseconds of a cold start, and a machine
+    /// Built for the first `https` address: reading the machine's certificates takes tens of milliseconds of a cold start, and a machine
     /// may have none and no need of them.
     secure: OnceLock<Client>,
 }
 
-impl WebhookSender {
-    /// A sender that reaches only what the guard allows.
+impl fmt::Debug for Poster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poster")
+            .field("guard", &self.guard)
+            .field("total_timeout", &self.total_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Poster {
+    /// A poster that reaches only what the guard allows.
     ///
     /// # Errors
     /// When the client cannot be set up.
     pub fn new(guard: AddressGuard) -> Result<Self, BuildError> {
-        Self::with_timeouts(guard, CONNECT_TIMEOUT, TOTAL_TIMEOUT)
+        Self::with(guard, CONNECT_TIMEOUT, TOTAL_TIMEOUT, system_look_up())
     }
 
-    fn with_timeouts(guard: AddressGuard, connect: Duration, total: Duration) -> Result<Self, BuildError> {
+    pub(crate) fn with(
+        guard: AddressGuard,
+        connect: Duration,
+        total: Duration,
+        look_up: LookUp,
+    ) -> Result<Self, BuildError> {
         let no_certificates = tls()?
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         Ok(Self {
-            plain: client(&guard, connect, total, no_certificates)?,
+            plain: client(&guard, connect, total, &look_up, no_certificates)?,
             guard,
             connect_timeout: connect,
             total_timeout: total,
+            look_up,
             secure: OnceLock::new(),
         })
+    }
+
+    /// Makes one attempt. `Ok` means that the receiver answered 2xx. The receiver may have taken it even when this answers with a failure,
+    /// except [`Failure::Permanent`] and [`Failure::Throttled`].
+    ///
+    /// # Errors
+    /// What failed, with no word of the address or the answer.
+    pub async fn post(&self, post: Post<'_>, now: Timestamp) -> Result<(), Failure> {
+        let url = Url::parse(post.url).map_err(|error| permanent(&format!("the receiver's URL is not one: {error}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(permanent("the receiver's URL must begin with http:// or https://"));
+        }
+        self.check_literal(&url)?;
+        let client = self.client_for(&url).map_err(|error| Failure::Unreachable {
+            reason: error.to_string(),
+        })?;
+        let mut headers: HeaderMap = post.headers.into_iter().collect();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let request = client.post(url).headers(headers).body(post.body);
+        let response = request.send().await.map_err(failure_of)?;
+        refusal(response, now).await
     }
 
     fn client_for(&self, url: &Url) -> Result<&Client, BuildError> {
@@ -93,7 +143,8 @@ impl WebhookSender {
         }
         let verified = tls()?.with_platform_verifier().map_err(BuildError::Tls)?;
         let config = verified.with_no_client_auth();
-        let client = client(&self.guard, self.connect_timeout, self.total_timeout, config)?;
+        let (connect, total) = (self.connect_timeout, self.total_timeout);
+        let client = client(&self.guard, connect, total, &self.look_up, config)?;
         Ok(self.secure.get_or_init(|| client))
     }
 
@@ -104,13 +155,19 @@ impl WebhookSender {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
             Some(Host::Domain(_)) => return Ok(()),
-            None => return Err(permanent("the webhook's URL names no host")),
+            None => return Err(permanent("the receiver's URL names no host")),
         };
         self.guard.check(address).map_err(|error| permanent(&error.to_string()))
     }
 }
 
-fn client(guard: &AddressGuard, connect: Duration, total: Duration, tls: ClientConfig) -> Result<Client, BuildError> {
+fn client(
+    guard: &AddressGuard,
+    connect: Duration,
+    total: Duration,
+    look_up: &LookUp,
+    tls: ClientConfig,
+) -> Result<Client, BuildError> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place: timeouts, no redirects, the address guard"
@@ -118,7 +175,10 @@ fn client(guard: &AddressGuard, connect: Duration, total: Duration, tls: ClientC
     let builder = Client::builder();
     builder
         .tls_backend_preconfigured(tls)
-        .dns_resolver(Arc::new(GuardedResolver { guard: guard.clone() }))
+        .dns_resolver(Arc::new(GuardedResolver {
+            guard: guard.clone(),
+            look_up: Arc::clone(look_up),
+        }))
         .redirect(redirect::Policy::none())
         .no_proxy()
         .connect_timeout(connect)
@@ -136,24 +196,6 @@ fn tls() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, BuildError> {
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(BuildError::Tls)
-}
-
-impl PostWebhook for WebhookSender {
-    async fn post(&self, url: &str, body: Vec<u8>, idempotency_key: &str, now: Timestamp) -> Result<(), Failure> {
-        let url = Url::parse(url).map_err(|error| permanent(&format!("the webhook's URL is not one: {error}")))?;
-        self.check_literal(&url)?;
-        let key = HeaderValue::from_str(idempotency_key).map_err(|_| permanent("the idempotency key is no header"))?;
-        let client = self.client_for(&url).map_err(|error| Failure::Unreachable {
-            reason: error.to_string(),
-        })?;
-        let request = client
-            .post(url)
-            .header(CONTENT_TYPE, "application/json")
-            .header("idempotency-key", key)
-            .body(body);
-        let response = request.send().await.map_err(failure_of)?;
-        refusal(response, now).await
-    }
 }
 
 /// What a status means; see RFC 9110, section 15, and RFC 6585 for 429.
@@ -181,15 +223,22 @@ async fn refusal(response: Response, now: Timestamp) -> Result<(), Failure> {
     Err(permanent(&format!("the receiver refused it with status {code}")))
 }
 
-/// `Retry-After` in seconds, from either of its forms; nothing when it is neither.
+/// `Retry-After` in seconds, from any of its forms and at most [`MAX_DELAY_SECONDS`]; nothing when it is none of them. See RFC 9110,
+/// sections 10.2.3 and 5.6.7: of dates, also the two obsolete forms are to be read.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Some(seconds);
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // What does not fit is longer than any limit.
+        return Some(text.parse().unwrap_or(u64::MAX).min(MAX_DELAY_SECONDS));
     }
-    let until = DateTime::parse_from_rfc2822(text).ok()?;
-    let ms = until.timestamp_millis().saturating_sub(now.0).max(0);
-    u64::try_from(ms).ok().map(|ms| ms.div_ceil(1_000))
+    let obsolete = |form| NaiveDateTime::parse_from_str(text, form).map(|time| time.and_utc().timestamp_millis());
+    let until_ms = DateTime::parse_from_rfc2822(text)
+        .map(|time| time.timestamp_millis())
+        .or_else(|_| obsolete("%A, %d-%b-%y %H:%M:%S GMT"))
+        .or_else(|_| obsolete("%a %b %e %H:%M:%S %Y"))
+        .ok()?;
+    let ms = u64::try_from(until_ms.saturating_sub(now.0)).unwrap_or(0);
+    Some(ms.div_ceil(1_000).min(MAX_DELAY_SECONDS))
 }
 
 /// Reads an answer, so that a receiver is not cut off in the middle of it, up to a limit, and keeps nothing: it may echo
@@ -230,20 +279,31 @@ fn failure_of(error: reqwest::Error) -> Failure {
     Failure::Unreachable { reason: last }
 }
 
-/// Resolves a name with the operating system and keeps only the addresses that may be reached. The connection is made to
-/// those, so that there is no second look-up that could answer otherwise.
+/// The operating system's resolver.
+fn system_look_up() -> LookUp {
+    Arc::new(|name| {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name, 0)).await?;
+            Ok(found.collect())
+        })
+    })
+}
+
+/// Resolves a name and keeps only the addresses that may be reached. The connection is made to those, so that there is no second look-up
+/// that could answer otherwise.
 struct GuardedResolver {
     guard: AddressGuard,
+    look_up: LookUp,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let guard = self.guard.clone();
+        let found = (self.look_up)(name.as_str().to_owned());
         Box::pin(async move {
             // Port 0 is replaced by the URL's.
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
-                found.into_iter().partition(|address| guard.allows(address.ip()));
+                found.await?.into_iter().partition(|address| guard.allows(address.ip()));
             match refused.first() {
                 Some(address) if allowed.is_empty() => Err(Forbidden { address: address.ip() }.into()),
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),
@@ -253,4 +313,4 @@ impl Resolve for GuardedResolver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

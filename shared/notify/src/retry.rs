@@ -39,6 +39,13 @@ pub enum Failure {
         /// The HTTP status.
         status: u16,
     },
+    /// A secret that the channel refers to is not there, cannot be used or could not be read now. Nothing was sent, and somebody may put it
+    /// right: it is tried again like a receiver that fails.
+    #[error("{reason}")]
+    Secret {
+        /// Which and why; never its value.
+        reason: String,
+    },
     /// It will not take this, now or later: any other status, a redirect, a forbidden address.
     #[error("{reason}")]
     Permanent {
