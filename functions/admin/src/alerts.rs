@@ -137,7 +137,7 @@ pub(crate) async fn resolve_instance<A: AlertStore, P: Publish, S, K, D>(
     admin: &Admin<A, P, S, K, D>,
     id: &str,
 ) -> Result<Answer, ApiError> {
-    let resolved = manage::resolve_instance(&admin.alerts, &admin.topic, id, now(admin)).await;
+    let resolved = manage::resolve_instance(&admin.alerts, &admin.topic, id, None, None, now(admin)).await;
     Ok(json(200, &resolved.map_err(refused)?.view()))
 }
 
@@ -204,7 +204,7 @@ fn refused(error: ManageError) -> ApiError {
         ManageError::TooManyRules { .. } => ApiError::new(ErrorId::LimitReached, message),
         ManageError::NoSuchRule | ManageError::NoSuchInstance => ApiError::new(ErrorId::NotFound, message),
         ManageError::NotActive { .. } => ApiError::new(ErrorId::InvalidState, message),
-        ManageError::Conflict => ApiError::new(ErrorId::VersionConflict, message),
+        ManageError::Conflict | ManageError::Untold => ApiError::new(ErrorId::VersionConflict, message),
         ManageError::Store(failed) => store_failed(&failed),
     }
 }

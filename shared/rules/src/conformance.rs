@@ -4,7 +4,7 @@
 use crate::condition::Condition;
 use crate::history::{HistoryEntry, HistoryFilter};
 use crate::instance::{
-    Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
+    Acknowledgement, Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
 use crate::routing::{ChannelUse, Routing};
 use crate::rule::{NoData, Query, Rule, RuleSpec, Severity, Threshold};
@@ -87,8 +87,14 @@ fn an_instance(rule: &Rule, labels: Labels, state: InstanceState) -> Instance {
         pending_since: Some(Timestamp(5)),
         firing_since: None,
         resolved_at: None,
-        keep_firing_since: None,
-        acknowledged: None,
+        previous_resolved_at: Some(Timestamp(3)),
+        missing_since: None,
+        keep_firing_since: Some(Timestamp(4)),
+        acknowledged: Some(Acknowledgement {
+            at: Timestamp(4),
+            by: "jane".to_owned(),
+            comment: None,
+        }),
         updated_at: Timestamp(5),
         version: 1,
         unsent: Vec::new(),

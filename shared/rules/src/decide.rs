@@ -1,28 +1,33 @@
 //! The life of an alert as one pure function: (rule, previous instances, result vector, now) → what changes.
 //!
 //! The cast: a *row* is one value that the condition is asked about; an *instance* is what a row with these labels has
-//! become over time; a *transition* is a change that people are told about. The rules are those of Prometheus
-//! (`rules/alerting.go`):
+//! become over time; a *transition* is a change of it, which goes to the history and, when it fires or is resolved, to people. The
+//! rules are those of Prometheus (`rules/alerting.go`):
 //!
 //! - The first tick on which the condition holds begins an incident: `pending_since`. It fires on the first tick on which
 //!   that is at least `duration_seconds` ago, with a duration of 0 at once.
-//! - A pending incident whose condition stops goes back to inactive, and nobody hears of it. A firing one is resolved.
+//! - A pending incident whose condition stops goes back to inactive, and nobody is told. A firing one is resolved, once its condition has
+//!   not held for `keep_firing_for_seconds`.
 //! - No row is the same as a condition that does not hold: a series that ends resolves its alert. (An *error* while reading
-//!   is no answer at all; then this function is not asked, and nothing changes.)
+//!   is no answer at all; then this function is not asked, and nothing changes.) A rule may say otherwise: see
+//!   [`NoData`](crate::rule::NoData).
 //! - A resolved instance whose condition holds again is a new incident, also when it was resolved by hand.
-//! - Ticks may be missed: only times count, never the number of ticks. A clock that steps back makes no negative durations.
+//! - Ticks may be missed: only times count, never the number of ticks. Time in which nobody looked (`unobserved_ms`) does not count
+//!   towards a duration: an outage of the evaluation fires nothing by itself. A clock that steps back makes no negative durations.
 //!
-//! An instance whose outbox is not empty waits: nothing about it changes until it has been told what it was before. So an
-//! outbox never grows, and a topic that is down delays alerts but loses and reorders none.
+//! An instance whose outbox is not empty waits: its state does not change until everybody knows what it was before. So an
+//! outbox never grows by itself, and a topic that is down delays alerts but loses and reorders none.
 
 use crate::instance::{
-    Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
+    Acknowledgement, Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
 use crate::rule::Rule;
 use crate::template;
 use crate::vector::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::{Labels, Timestamp, limits};
+
+mod absence;
 
 /// How long an instance that is over stays to be looked at, in milliseconds: a day.
 pub const ENDED_RETENTION_MS: i64 = 86_400_000;
@@ -36,7 +41,7 @@ pub enum Change {
         instance: Box<Instance>,
         /// The version it replaces; `None`: there is none.
         expected: Option<u64>,
-        /// What people are to be told; it is also the last entry of the instance's outbox.
+        /// What happened; it is also the last entry of the instance's outbox.
         transition: Option<Transition>,
     },
     /// Remove an instance that has been over for long, if the stored version is `expected`.
@@ -57,39 +62,75 @@ pub struct Decision {
     pub dropped: usize,
 }
 
+/// What the condition says of one set of labels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    /// It holds, or counts as if it did because data is missing.
+    Holds { value: f64, missing: bool },
+    /// It does not. Without a value there is no row.
+    Cleared {
+        value: Option<f64>,
+        reason: TransitionReason,
+    },
+    /// Nobody can say; what is active stays as it is.
+    Unknown,
+}
+
+/// One evaluation of one rule.
+struct Evaluation<'a> {
+    rule: &'a Rule,
+    now: Timestamp,
+    unobserved_ms: i64,
+    /// Whether the result vector has any row.
+    has_rows: bool,
+    /// Whether an alert with labels says better than one without what is missing. Looked at only where data may be missing.
+    has_labelled: bool,
+}
+
 /// Decides what one evaluation of a rule changes. `previous` are all instances of this rule, `rows` its result vector,
-/// `unobserved_ms` the time before `now` in which nobody looked.
+/// `unobserved_ms` how much of the time before `now` nobody looked.
 #[must_use]
 pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp, unobserved_ms: i64) -> Decision {
-    let _ = unobserved_ms;
     if !rule.spec.enabled {
         return end_all(previous, TransitionReason::RuleDisabled, now);
     }
+    let evaluation = Evaluation {
+        rule,
+        now,
+        unobserved_ms: unobserved_ms.max(0),
+        has_rows: !rows.is_empty(),
+        has_labelled: rows.is_empty() && absence::has_labelled(rule, previous),
+    };
     let rows: BTreeMap<&Labels, &Row> = rows.iter().map(|row| (&row.labels, row)).collect();
     let known: BTreeMap<&Labels, &Instance> = previous.iter().map(|instance| (&instance.labels, instance)).collect();
-    let all: BTreeSet<&Labels> = rows.keys().chain(known.keys()).copied().collect();
+    let unlabelled = Labels::default();
+    let mut all: BTreeSet<&Labels> = rows.keys().chain(known.keys()).copied().collect();
+    // Who misses everything has no labels to say it of.
+    all.insert(&unlabelled);
 
     let mut decision = Decision::default();
     let mut room = limits::MAX_INSTANCES_PER_RULE
         .saturating_sub(previous.iter().filter(|instance| instance.state.is_active()).count());
     for labels in all {
-        let row = rows.get(labels).copied();
         let before = known.get(labels).copied();
-        if before.is_some_and(|instance| !instance.unsent.is_empty()) {
+        if let Some(before) = before.filter(|instance| !instance.unsent.is_empty()) {
+            decision.changes.extend(evaluation.wait(before));
             continue;
         }
-        let change = match (row.filter(|row| row.holds), before) {
-            (Some(row), Some(before)) if before.state.is_active() => go_on(rule, before, row, now),
-            (Some(_), _) if room == 0 => {
+        let change = match (evaluation.ask(labels, rows.get(labels).copied(), before), before) {
+            (Answer::Holds { value, missing }, Some(before)) if before.state.is_active() => {
+                evaluation.go_on(before, value, missing)
+            }
+            (Answer::Holds { .. }, _) if room == 0 => {
                 decision.dropped += 1;
                 None
             }
-            (Some(row), before) => {
+            (Answer::Holds { value, missing }, before) => {
                 room -= 1;
-                Some(begin(rule, before, row, now))
+                Some(evaluation.begin(labels, before, value, missing))
             }
-            (None, Some(before)) => end(before, row, why_over(rule, before, row), now),
-            (None, None) => None,
+            (Answer::Cleared { value, reason }, Some(before)) => evaluation.clear(before, value, reason),
+            (Answer::Unknown, _) | (Answer::Cleared { .. }, None) => None,
         };
         decision.changes.extend(change);
     }
@@ -105,11 +146,35 @@ pub fn decide_orphans(previous: &[Instance], now: Timestamp) -> Decision {
 /// Resolves an instance by hand; `None` when it is not active. If its condition still holds on the next tick, a new incident
 /// begins.
 #[must_use]
-pub fn resolve_by_hand(instance: &Instance, now: Timestamp) -> Option<Change> {
+pub fn resolve_by_hand(instance: &Instance, by: &str, comment: Option<&str>, now: Timestamp) -> Option<Change> {
     if !instance.state.is_active() {
         return None;
     }
-    end(instance, None, TransitionReason::ResolvedByHand, now)
+    let mut over = over(instance, None, TransitionReason::ResolvedByHand, now)?;
+    over.1.by = Some(by.to_owned());
+    over.1.comment = comment.map(str::to_owned);
+    Some(save(over.0, Some(instance.version), Some(over.1), now))
+}
+
+/// Notes that somebody takes care of an incident; `None` when there is none. It takes the place of an acknowledgement before.
+#[must_use]
+pub fn acknowledge(instance: &Instance, by: &str, comment: Option<&str>, now: Timestamp) -> Option<Change> {
+    if !instance.state.is_active() {
+        return None;
+    }
+    // Two in the same millisecond are still two in the history.
+    let earlier = instance.acknowledged.as_ref().map(|earlier| earlier.at);
+    let at = now.max(earlier.map_or(now, after));
+    let mut next = instance.clone();
+    next.acknowledged = Some(Acknowledgement {
+        at,
+        by: by.to_owned(),
+        comment: comment.map(str::to_owned),
+    });
+    let mut transition = transition(&next, TransitionKind::Acknowledged, TransitionReason::Acknowledged, at);
+    transition.by = Some(by.to_owned());
+    transition.comment = comment.map(str::to_owned);
+    Some(save(next, Some(instance.version), Some(transition), now))
 }
 
 fn end_all(previous: &[Instance], reason: TransitionReason, now: Timestamp) -> Decision {
@@ -122,124 +187,194 @@ fn end_all(previous: &[Instance], reason: TransitionReason, now: Timestamp) -> D
     }
 }
 
-/// Why a firing instance is over, as far as the rule and the row tell.
-fn why_over(rule: &Rule, before: &Instance, row: Option<&Row>) -> TransitionReason {
-    match row {
-        _ if before.rule.query != rule.snapshot().query => TransitionReason::RuleChanged,
-        Some(_) => TransitionReason::ConditionCleared,
-        None => TransitionReason::DataMissing,
-    }
-}
-
-/// The condition holds for what was not active: a new incident.
-fn begin(rule: &Rule, before: Option<&Instance>, row: &Row, now: Timestamp) -> Change {
-    let fingerprint = fingerprint(&rule.id, &row.labels);
-    // An incident is named by the time it fires: never the one of the incident before, whatever the clock says.
-    let after = before
-        .and_then(|before| before.resolved_at)
-        .map_or(i64::MIN, |at| at.0.saturating_add(1));
-    let since = Timestamp(now.0.max(after));
-    let instance = Instance {
-        id: instance_id(&rule.id, &fingerprint),
-        rule: rule.snapshot(),
-        fingerprint,
-        labels: row.labels.clone(),
-        state: InstanceState::Pending,
-        current_value: row.value,
-        annotations: template::render(&rule.spec, &row.labels, row.value),
-        pending_since: Some(since),
-        firing_since: None,
-        resolved_at: None,
-        keep_firing_since: None,
-        acknowledged: None,
-        updated_at: now,
-        version: before.map_or(0, |before| before.version),
-        unsent: Vec::new(),
-        notifications_sent: before.map_or(0, |before| before.notifications_sent),
-        last_notification_at: before.and_then(|before| before.last_notification_at),
-    };
-    let expected = before.map(|before| before.version);
-    if rule.spec.duration_seconds == 0 {
-        fire(instance, expected, since, now)
-    } else {
-        save(instance, expected, None, now)
-    }
-}
-
-/// The condition still holds for what is pending or firing.
-fn go_on(rule: &Rule, before: &Instance, row: &Row, now: Timestamp) -> Option<Change> {
-    let mut instance = before.clone();
-    instance.current_value = row.value;
-    instance.annotations = template::render(&rule.spec, &row.labels, row.value);
-    if before.state == InstanceState::Pending {
-        instance.rule = rule.snapshot();
-        // A clock that stepped back: the incident cannot have begun in the future.
-        let since = Timestamp(before.pending_since.map_or(now.0, |since| since.0.min(now.0)));
-        instance.pending_since = Some(since);
-        let held_ms = now.0.saturating_sub(since.0);
-        // At most a week of seconds (`limits::MAX_RULE_SECONDS`).
-        let duration_ms = i64::try_from(rule.spec.duration_seconds)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000);
-        if held_ms >= duration_ms {
-            return Some(fire(instance, Some(before.version), now, now));
+impl Evaluation<'_> {
+    /// The condition holds for what was not active: a new incident.
+    fn begin(&self, labels: &Labels, before: Option<&Instance>, value: f64, missing: bool) -> Change {
+        let (rule, now) = (self.rule, self.now);
+        let fingerprint = fingerprint(&rule.id, labels);
+        let previous = before.and_then(|before| before.resolved_at.max(before.previous_resolved_at));
+        let since = previous.map_or(now, |at| now.max(after(at)));
+        let instance = Instance {
+            id: instance_id(&rule.id, &fingerprint),
+            rule: rule.snapshot(),
+            fingerprint,
+            labels: labels.clone(),
+            state: InstanceState::Pending,
+            current_value: value,
+            annotations: template::render(&rule.spec, labels, value),
+            pending_since: Some(since),
+            firing_since: None,
+            resolved_at: None,
+            previous_resolved_at: previous,
+            missing_since: missing.then_some(now),
+            keep_firing_since: None,
+            acknowledged: None,
+            updated_at: now,
+            version: before.map_or(0, |before| before.version),
+            unsent: Vec::new(),
+            notifications_sent: before.map_or(0, |before| before.notifications_sent),
+            last_notification_at: before.and_then(|before| before.last_notification_at),
+        };
+        let expected = before.map(|before| before.version);
+        if rule.spec.duration_seconds == 0 {
+            return self.fire(instance, expected, since);
         }
+        let reason = if missing {
+            TransitionReason::DataMissing
+        } else {
+            TransitionReason::ConditionMet
+        };
+        let transition = transition(&instance, TransitionKind::Pending, reason, since);
+        save(instance, expected, Some(transition), now)
     }
-    let same = instance.current_value.to_bits() == before.current_value.to_bits()
-        && instance.annotations == before.annotations
-        && instance.rule == before.rule
-        && instance.pending_since == before.pending_since;
-    (!same).then(|| save(instance, Some(before.version), None, now))
+
+    /// The condition still holds for what is pending or firing.
+    fn go_on(&self, before: &Instance, value: f64, missing: bool) -> Option<Change> {
+        let (rule, now) = (self.rule, self.now);
+        let mut instance = before.clone();
+        instance.current_value = value;
+        instance.annotations = template::render(&rule.spec, &before.labels, value);
+        instance.missing_since = missing.then(|| before.missing_since.unwrap_or(now));
+        instance.keep_firing_since = None;
+        if before.state == InstanceState::Pending {
+            instance.rule = rule.snapshot();
+            let since = self.observed(before.pending_since);
+            instance.pending_since = Some(since);
+            if now.0.saturating_sub(since.0) >= millis(rule.spec.duration_seconds) {
+                return Some(self.fire(instance, Some(before.version), now));
+            }
+        }
+        let same = instance.current_value.to_bits() == before.current_value.to_bits()
+            && instance.annotations == before.annotations
+            && instance.rule == before.rule
+            && instance.pending_since == before.pending_since
+            && instance.missing_since == before.missing_since
+            && instance.keep_firing_since == before.keep_firing_since;
+        (!same).then(|| save(instance, Some(before.version), None, now))
+    }
+
+    fn fire(&self, mut instance: Instance, expected: Option<u64>, since: Timestamp) -> Change {
+        // An incident is named by the time it fires: never the one of the incident before.
+        let since = instance.previous_resolved_at.map_or(since, |at| since.max(after(at)));
+        instance.state = InstanceState::Firing;
+        instance.firing_since = Some(since);
+        let reason = if instance.missing_since.is_some() {
+            TransitionReason::DataMissing
+        } else {
+            TransitionReason::ConditionHeld
+        };
+        let transition = transition(&instance, TransitionKind::Firing, reason, since);
+        save(instance, expected, Some(transition), self.now)
+    }
+
+    /// The condition does not hold.
+    fn clear(&self, before: &Instance, value: Option<f64>, reason: TransitionReason) -> Option<Change> {
+        let now = self.now;
+        // Which has been back may be missed again.
+        let back = value.is_some() || (before.labels.is_empty() && self.has_rows);
+        if !before.state.is_active() {
+            if back && before.missing_since.is_some() {
+                let mut instance = before.clone();
+                instance.missing_since = None;
+                return Some(save(instance, Some(before.version), None, now));
+            }
+            return end(before, value, reason, now);
+        }
+        let keep_ms = millis(self.rule.spec.keep_firing_for_seconds);
+        // A question that is no longer asked gives nothing to wait for.
+        if before.state == InstanceState::Firing && keep_ms > 0 && reason != TransitionReason::RuleChanged {
+            let since = self.observed(before.keep_firing_since);
+            if now.0.saturating_sub(since.0) < keep_ms {
+                let mut instance = before.clone();
+                instance.keep_firing_since = Some(since);
+                let same = instance.keep_firing_since == before.keep_firing_since;
+                return (!same).then(|| save(instance, Some(before.version), None, now));
+            }
+        }
+        let (mut instance, transition) = over(before, value, reason, now)?;
+        if back {
+            instance.missing_since = None;
+        }
+        Some(save(instance, Some(before.version), Some(transition), now))
+    }
+
+    /// What has not been told waits; only the time in which nobody looked is taken off, since the next evaluation does not know of it.
+    fn wait(&self, before: &Instance) -> Option<Change> {
+        if self.unobserved_ms == 0 {
+            return None;
+        }
+        let mut instance = before.clone();
+        if before.state == InstanceState::Pending {
+            instance.pending_since = Some(self.observed(before.pending_since));
+        }
+        instance.keep_firing_since = before.keep_firing_since.map(|since| self.observed(Some(since)));
+        let same =
+            instance.pending_since == before.pending_since && instance.keep_firing_since == before.keep_firing_since;
+        (!same).then(|| save(instance, Some(before.version), None, self.now))
+    }
+
+    /// Since when something has been observed without the time in which nobody looked; never in the future, where a clock that stepped
+    /// back would leave it.
+    fn observed(&self, since: Option<Timestamp>) -> Timestamp {
+        since.map_or(self.now, |since| {
+            Timestamp(since.0.saturating_add(self.unobserved_ms)).min(self.now)
+        })
+    }
 }
 
-fn fire(mut instance: Instance, expected: Option<u64>, since: Timestamp, now: Timestamp) -> Change {
-    instance.state = InstanceState::Firing;
-    instance.firing_since = Some(since);
-    let transition = Transition {
-        kind: TransitionKind::Firing,
-        reason: TransitionReason::ConditionHeld,
-        at: since,
-        firing_since: since,
+/// The instance after its incident, and what is told of its end; `None` when there is no incident.
+fn over(
+    before: &Instance,
+    value: Option<f64>,
+    reason: TransitionReason,
+    now: Timestamp,
+) -> Option<(Instance, Transition)> {
+    let mut instance = before.clone();
+    instance.keep_firing_since = None;
+    instance.acknowledged = None;
+    instance.current_value = value.unwrap_or(before.current_value);
+    let kind = match before.state {
+        InstanceState::Pending => {
+            instance.state = InstanceState::Inactive;
+            TransitionKind::Inactive
+        }
+        InstanceState::Firing => {
+            instance.state = InstanceState::Resolved;
+            TransitionKind::Resolved
+        }
+        InstanceState::Inactive | InstanceState::Resolved => return None,
+    };
+    let mut transition = transition(&instance, kind, reason, now);
+    transition.at = now.max(transition.firing_since);
+    if kind == TransitionKind::Resolved {
+        instance.resolved_at = Some(transition.at);
+    } else {
+        instance.pending_since = None;
+    }
+    Some((instance, transition))
+}
+
+/// The condition is no longer asked about: what is active is over, what has been over for long is removed.
+fn end(before: &Instance, value: Option<f64>, reason: TransitionReason, now: Timestamp) -> Option<Change> {
+    if let Some((instance, transition)) = over(before, value, reason, now) {
+        return Some(save(instance, Some(before.version), Some(transition), now));
+    }
+    let over_ms = now.0.saturating_sub(before.updated_at.0);
+    (over_ms > ENDED_RETENTION_MS).then(|| Change::Remove {
+        id: before.id.clone(),
+        expected: before.version,
+    })
+}
+
+fn transition(instance: &Instance, kind: TransitionKind, reason: TransitionReason, at: Timestamp) -> Transition {
+    Transition {
+        kind,
+        reason,
+        at,
+        firing_since: instance.firing_since.or(instance.pending_since).unwrap_or(at),
         value: instance.current_value,
         by: None,
         comment: None,
-    };
-    save(instance, expected, Some(transition), now)
-}
-
-/// The condition does not hold, or is no longer asked about.
-fn end(before: &Instance, row: Option<&Row>, reason: TransitionReason, now: Timestamp) -> Option<Change> {
-    let mut instance = before.clone();
-    match before.state {
-        InstanceState::Pending => {
-            instance.state = InstanceState::Inactive;
-            instance.pending_since = None;
-            Some(save(instance, Some(before.version), None, now))
-        }
-        InstanceState::Firing => {
-            let firing_since = before.firing_since.unwrap_or(now);
-            let at = now.max(firing_since);
-            instance.state = InstanceState::Resolved;
-            instance.resolved_at = Some(at);
-            instance.current_value = row.map_or(before.current_value, |row| row.value);
-            let transition = Transition {
-                kind: TransitionKind::Resolved,
-                reason,
-                at,
-                firing_since,
-                value: instance.current_value,
-                by: None,
-                comment: None,
-            };
-            Some(save(instance, Some(before.version), Some(transition), now))
-        }
-        InstanceState::Inactive | InstanceState::Resolved => {
-            let over_ms = now.0.saturating_sub(before.updated_at.0);
-            (over_ms > ENDED_RETENTION_MS).then(|| Change::Remove {
-                id: before.id.clone(),
-                expected: before.version,
-            })
-        }
     }
 }
 
@@ -252,6 +387,15 @@ fn save(mut instance: Instance, expected: Option<u64>, transition: Option<Transi
         expected,
         transition,
     }
+}
+
+fn after(at: Timestamp) -> Timestamp {
+    Timestamp(at.0.saturating_add(1))
+}
+
+/// At most a week (`limits::MAX_RULE_SECONDS`).
+fn millis(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000)
 }
 
 #[cfg(test)]

@@ -118,11 +118,11 @@ impl HistoryFilter {
 }
 
 impl HistoryEntry {
-    /// The entry of a transition in an instance's outbox. The version names the save that made it.
+    /// The entry of a transition in an instance's outbox. Its id holds no version: an outbox may pass to a newer version before it is empty.
     #[must_use]
     pub fn of_transition(instance: &Instance, transition: &Transition) -> Self {
         Self {
-            id: format!("{}.{}.{}", instance.id, instance.version, transition.kind.as_str()),
+            id: format!("{}.{}.{}", instance.id, transition.at.0, transition.kind.as_str()),
             at: transition.at,
             rule_id: instance.rule.id.clone(),
             rule_name: instance.rule.name.clone(),

@@ -188,6 +188,13 @@ pub struct Instance {
     pub firing_since: Option<Timestamp>,
     /// When it was resolved.
     pub resolved_at: Option<Timestamp>,
+    /// When the incident before this one was resolved: this one is named by a later time, whatever the clock says.
+    #[serde(default)]
+    pub previous_resolved_at: Option<Timestamp>,
+    /// Since when its data is missing, where that counts as a problem ([`crate::rule::NoData::Alerting`]). It stays when somebody resolves it
+    /// by hand: what is gone for good is not missed again before it has been back.
+    #[serde(default)]
+    pub missing_since: Option<Timestamp>,
     /// Since when a firing instance's condition does not hold any more, while the rule keeps it firing.
     #[serde(default)]
     pub keep_firing_since: Option<Timestamp>,
@@ -225,6 +232,7 @@ pub struct InstanceView<'a> {
     pending_since: Option<Timestamp>,
     firing_since: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
+    missing_since: Option<Timestamp>,
     keep_firing_since: Option<Timestamp>,
     acknowledged: Option<&'a Acknowledgement>,
     notifications_sent: u64,
@@ -280,6 +288,7 @@ impl Instance {
             pending_since: self.pending_since,
             firing_since: self.firing_since,
             resolved_at: self.resolved_at,
+            missing_since: self.missing_since,
             keep_firing_since: self.keep_firing_since,
             acknowledged: self.acknowledged.as_ref(),
             notifications_sent: self.notifications_sent,

@@ -1,9 +1,9 @@
-//! What people do with rules and instances: create, replace, patch, delete, resolve.
+//! What people do with rules and instances: create, replace, patch, delete, acknowledge, resolve.
 
 use crate::decide::{self, Change};
 use crate::event::Publish;
-use crate::instance::Instance;
-use crate::rule::{InvalidField, Rule, RuleSpec};
+use crate::instance::{Acknowledgement, Instance};
+use crate::rule::{InvalidField, Rule, RuleSpec, fields};
 use crate::store::{AlertStore, RuleCreated, RuleReplaced, Saved, StoreError};
 use crate::tick;
 use serde::Serialize;
@@ -13,6 +13,12 @@ use tidemark_model::{Timestamp, limits};
 /// How often a change is begun anew when somebody else changed the same item in between. Two people at once are rare, a
 /// tick saves an instance once a minute.
 const MAX_TRIES: usize = 4;
+
+/// Who resolved an alert by hand when nobody is named.
+pub const OPERATOR: &str = "operator";
+
+/// The most transitions in an outbox that people may add to: a topic that is down must not fill an item.
+const MAX_UNSENT: usize = 16;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +44,7 @@ pub enum ManageError {
     /// There is no such instance.
     #[error("no alert instance has this id")]
     NoSuchInstance,
-    /// The instance is not active, so that there is nothing to resolve.
+    /// The instance is not active, so that there is nothing to resolve or to acknowledge.
     #[error("the alert instance is {state}, not pending or firing")]
     NotActive {
         /// Its state.
@@ -47,6 +53,9 @@ pub enum ManageError {
     /// Others kept changing the same item.
     #[error("it was changed by others at the same time")]
     Conflict,
+    /// Nothing can be published, and what happened to the instance before is to be told first.
+    #[error("what happened to it before could not be told yet")]
+    Untold,
     /// The store did not answer.
     #[error("the store did not answer")]
     Store(#[from] StoreError),
@@ -179,8 +188,8 @@ pub async fn delete_rule(store: &impl AlertStore, id: &str) -> Result<(), Manage
     Err(ManageError::Conflict)
 }
 
-/// Resolves an instance by hand and tells it. When telling fails, the next tick does it. If the condition still holds on the
-/// next tick, a new incident begins.
+/// Resolves an instance by hand and tells it; `by` is [`OPERATOR`] where nobody is named. When telling fails, the next tick does it. If the
+/// condition still holds on the next tick, a new incident begins.
 ///
 /// # Errors
 /// When there is no such instance, it is not active, or the store fails.
@@ -188,13 +197,56 @@ pub async fn resolve_instance(
     store: &impl AlertStore,
     publisher: &impl Publish,
     id: &str,
+    by: Option<String>,
+    comment: Option<String>,
     now: Timestamp,
+) -> Result<Instance, ManageError> {
+    let by = by.as_deref().unwrap_or(OPERATOR);
+    change_instance(store, publisher, id, |before| {
+        decide::resolve_by_hand(before, by, comment.as_deref(), now)
+    })
+    .await
+}
+
+/// Notes that somebody takes care of an incident: what still fires is not told again. The next incident begins without it. An
+/// acknowledgement by another person, or with another comment, takes the place of the one before; the same again changes nothing.
+///
+/// # Errors
+/// When there is no such instance, it is not active, or the store fails.
+pub async fn acknowledge_instance(
+    store: &impl AlertStore,
+    publisher: &impl Publish,
+    id: &str,
+    by: &str,
+    comment: Option<&str>,
+    now: Timestamp,
+) -> Result<Instance, ManageError> {
+    let before = store.get_instance(id).await?.ok_or(ManageError::NoSuchInstance)?;
+    let same = |one: &&Acknowledgement| one.by == by && one.comment.as_deref() == comment;
+    if before.state.is_active() && before.acknowledged.as_ref().filter(same).is_some() {
+        return Ok(before);
+    }
+    change_instance(store, publisher, id, |before| {
+        decide::acknowledge(before, by, comment, now)
+    })
+    .await
+}
+
+/// Saves what `change` makes of an instance, and tells it; `None` when it is not active.
+async fn change_instance(
+    store: &impl AlertStore,
+    publisher: &impl Publish,
+    id: &str,
+    change: impl Fn(&Instance) -> Option<Change> + Send,
 ) -> Result<Instance, ManageError> {
     for _ in 0..MAX_TRIES {
         let before = store.get_instance(id).await?.ok_or(ManageError::NoSuchInstance)?;
-        let Some(Change::Save { instance, expected, .. }) = decide::resolve_by_hand(&before, now) else {
+        let Some(Change::Save { instance, expected, .. }) = change(&before) else {
             return Err(ManageError::NotActive { state: before.state });
         };
+        if before.unsent.len() >= MAX_UNSENT {
+            return Err(ManageError::Untold);
+        }
         if store.save_instance(&instance, expected).await? == Saved::Saved {
             let mut saved = [*instance];
             tick::publish_outboxes(store, publisher, &mut saved).await;
@@ -203,6 +255,42 @@ pub async fn resolve_instance(
         }
     }
     Err(ManageError::Conflict)
+}
+
+/// Who did something to an alert by hand, and why: `{"by", "comment"}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    /// Who.
+    pub by: Option<String>,
+    /// What they said.
+    pub comment: Option<String>,
+}
+
+impl Note {
+    /// Reads a note; unknown fields are ignored.
+    ///
+    /// # Errors
+    /// Names the first field that is wrong.
+    pub fn parse(body: &Value) -> Result<Self, InvalidField> {
+        let object = fields::object(body)?;
+        let text = |name, most| {
+            fields::optional(object, name)
+                .map(|field| fields::text(field, most))
+                .transpose()
+        };
+        Ok(Self {
+            by: text("by", limits::MAX_AUTHOR_BYTES)?,
+            comment: text("comment", limits::MAX_COMMENT_BYTES)?,
+        })
+    }
+
+    /// Who it was, where they must be named.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn author(&self) -> Result<&str, InvalidField> {
+        self.by.as_deref().ok_or_else(|| fields::invalid("by", "is required"))
+    }
 }
 
 #[cfg(test)]
