@@ -301,6 +301,9 @@ fn time_interval(entry: &Field<'_>) -> Result<TimeInterval, InvalidField> {
         years: ranges("years")?,
         location: location.transpose()?,
     };
+    interval
+        .check()
+        .map_err(|error| invalid(path(entry, &error.field), error.reason))?;
     Ok(interval)
 }
 
@@ -355,11 +358,7 @@ fn path(entry: &Field<'_>, name: &str) -> String {
 }
 
 fn inner<'a>(entry: &Field<'_>, object: &'a Map<String, Value>, name: &str) -> Option<Field<'a>> {
-    let field = fields::optional(object, name)?;
-    Some(Field {
-        path: path(entry, name),
-        value: field.value,
-    })
+    fields::optional_in(object, &entry.path, name)
 }
 
 fn known(entry: &Field<'_>, object: &Map<String, Value>, names: &[&str]) -> Result<(), InvalidField> {
