@@ -41,7 +41,7 @@ pub mod tier;
 pub use compact::{CompactError, CompactReport, Compactor};
 pub use flush::{Clock, Consumer, FlushReport, Origin};
 pub use layout::{Layout, Retention};
-pub use select::{Reader, Select, SelectError, SelectedSeries, Selector};
+pub use select::{Reader, Select, SelectError, SelectedSeries, Selector, Wanted};
 pub use sequence::{SequenceNumber, ShardId};
 pub use store::{Store, StoreError};
 pub use tier::Tier;

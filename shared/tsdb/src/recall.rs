@@ -52,7 +52,8 @@ impl HeldWindow {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// How much memory it takes.
+    pub(crate) fn bytes(&self) -> usize {
         self.known.iter().chain(&self.rest).map(|held| held.bytes + 64).sum()
     }
 }

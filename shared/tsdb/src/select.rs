@@ -10,11 +10,15 @@ use crate::recall::Recall;
 use crate::rollup::Point;
 use crate::store::{Store, StoreError};
 use crate::tier::Tier;
+use futures::stream::{self, Stream, StreamExt};
 use std::sync::Arc;
-use tidemark_model::{LabelFilter, Labels, Sample, limits};
+use tidemark_model::series::hash_name;
+use tidemark_model::{Bucket, LabelFilter, Labels, Sample, limits};
 
 mod blocks;
 mod gather;
+mod ground;
+mod pass;
 mod scan;
 mod series;
 mod windows;
@@ -83,6 +87,15 @@ pub struct Tiered {
     pub parts: Vec<Part>,
 }
 
+/// One of several selections that are read together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which series.
+    pub selector: Selector,
+    /// The first millisecond.
+    pub start_ms: i64,
+}
+
 /// What rules read samples through.
 pub trait Select: Send + Sync {
     /// The series of the selector that have a sample in `start_ms..=end_ms`, in ascending order of their labels. The end is
@@ -93,6 +106,27 @@ pub trait Select: Send + Sync {
         start_ms: i64,
         end_ms: i64,
     ) -> impl Future<Output = Result<Vec<SelectedSeries>, SelectError>> + Send;
+
+    /// The answers of [`Self::select`] to several selections with one end, in the order given, each by itself: one that hits a limit
+    /// fails alone. They are read as they are asked for, a few at once. An implementation may read what selections of one
+    /// [`Self::bucket`] share once for all; so it is asked for those of one bucket at a time.
+    fn select_many<'a>(
+        &'a self,
+        wanted: &'a [Wanted],
+        end_ms: i64,
+    ) -> impl Stream<Item = Result<Vec<SelectedSeries>, SelectError>> + Send + 'a {
+        stream::iter(wanted).then(move |one| self.select(&one.selector, one.start_ms, end_ms))
+    }
+
+    /// Where the series of a metric lie.
+    fn bucket(&self, _metric: &str) -> Bucket {
+        Bucket(0)
+    }
+
+    /// The oldest time of which samples are kept.
+    fn oldest_sample_ms(&self, _now_ms: i64) -> i64 {
+        i64::MIN
+    }
 }
 
 /// Selects from a store. Cheap to clone; the clones remember together.
@@ -159,29 +193,69 @@ impl<S: Store> Reader<S> {
     /// # Errors
     /// When a limit is hit, or the store does not answer.
     pub async fn select_tiers(&self, selector: &Selector, range: &Range) -> Result<Tiered, SelectError> {
-        let selection = self.open(selector, range).await?;
-        let nothing = |labels: &Labels| TieredSeries {
-            labels: labels.clone(),
-            samples: Vec::new(),
-            points: Vec::new(),
-        };
-        let mut held = Held {
-            series: selection.labels().map(nothing).collect(),
-            count: 0,
-        };
-        selection.read(&mut held).await?;
-        if held.count > limits::MAX_SELECTED_SAMPLES {
-            return Err(SelectError::TooManySamples {
-                limit: limits::MAX_SELECTED_SAMPLES,
-            });
-        }
-        held.series
-            .retain(|one| !one.samples.is_empty() || !one.points.is_empty());
-        Ok(Tiered {
-            series: held.series,
-            parts: selection.parts().to_vec(),
-        })
+        hold(&self.open(selector, range).await?).await
     }
+
+    /// The bucket of a metric.
+    fn bucket_of(&self, metric: &str) -> Bucket {
+        self.layout.buckets.of_metric(hash_name(metric))
+    }
+
+    /// See [`Select::select`].
+    async fn select_now(
+        &self,
+        selector: &Selector,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Vec<SelectedSeries>, SelectError> {
+        let range = samples_range(start_ms, end_ms);
+        Ok(untiered(self.select_tiers(selector, &range).await?))
+    }
+}
+
+/// The range of a selection of samples whose end is the present.
+fn samples_range(start_ms: i64, end_ms: i64) -> Range {
+    Range {
+        start_ms,
+        end_ms,
+        want: Want::Samples,
+        counter: false,
+        now_ms: end_ms,
+    }
+}
+
+/// Everything that a selection has.
+async fn hold<S: Store>(selection: &Selection<'_, S>) -> Result<Tiered, SelectError> {
+    let nothing = |labels: &Labels| TieredSeries {
+        labels: labels.clone(),
+        samples: Vec::new(),
+        points: Vec::new(),
+    };
+    let mut held = Held {
+        series: selection.labels().map(nothing).collect(),
+        count: 0,
+    };
+    selection.read(&mut held).await?;
+    if held.count > limits::MAX_SELECTED_SAMPLES {
+        return Err(SelectError::TooManySamples {
+            limit: limits::MAX_SELECTED_SAMPLES,
+        });
+    }
+    held.series
+        .retain(|one| !one.samples.is_empty() || !one.points.is_empty());
+    Ok(Tiered {
+        series: held.series,
+        parts: selection.parts().to_vec(),
+    })
+}
+
+/// The samples alone.
+fn untiered(tiered: Tiered) -> Vec<SelectedSeries> {
+    let samples_of = |one: TieredSeries| SelectedSeries {
+        labels: one.labels,
+        samples: one.samples,
+    };
+    tiered.series.into_iter().map(samples_of).collect()
 }
 
 impl<S: Store> Select for Reader<S> {
@@ -191,20 +265,23 @@ impl<S: Store> Select for Reader<S> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Vec<SelectedSeries>, SelectError> {
-        let range = Range {
-            start_ms,
-            end_ms,
-            want: Want::Samples,
-            counter: false,
-            now_ms: end_ms,
-        };
-        let selected = self.select_tiers(selector, &range).await?.series.into_iter();
-        Ok(selected
-            .map(|one| SelectedSeries {
-                labels: one.labels,
-                samples: one.samples,
-            })
-            .collect())
+        self.select_now(selector, start_ms, end_ms).await
+    }
+
+    fn select_many<'a>(
+        &'a self,
+        wanted: &'a [Wanted],
+        end_ms: i64,
+    ) -> impl Stream<Item = Result<Vec<SelectedSeries>, SelectError>> + Send + 'a {
+        pass::select_many(self, wanted, end_ms)
+    }
+
+    fn bucket(&self, metric: &str) -> Bucket {
+        self.bucket_of(metric)
+    }
+
+    fn oldest_sample_ms(&self, now_ms: i64) -> i64 {
+        now_ms.saturating_sub(self.layout.retention.raw_ms)
     }
 }
 

@@ -5,24 +5,19 @@
 //! what is held at once is a few windows, however long the range is.
 
 use super::blocks::{Blocks, Wanted};
-use super::{Reader, SelectError, Selector, gather, series, windows};
-use crate::bounded;
+use super::ground::{self, Catalogs, Ground, WINDOWS_AT_ONCE};
+use super::{Reader, SelectError, Selector, gather, windows};
 use crate::chunk;
 use crate::evidence::{Evidence, WindowEvidence};
 use crate::plan::{Part, Range, Source, plan};
-use crate::progress::Progress;
-use crate::recall::{Block, HeldWindow, Settled};
+use crate::recall::{Block, HeldWindow};
 use crate::rollup::{self, Point};
 use crate::store::{CatalogEntry, Store, StoreError};
 use crate::tier::Tier;
 use futures::StreamExt;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tidemark_model::series::hash_name;
-use tidemark_model::{Bucket, Labels, Period, Sample, Window, limits};
-
-/// How many windows of segments are read ahead; as many are read early besides those that nobody can have closed.
-const WINDOWS_AT_ONCE: usize = 3;
+use tidemark_model::{Labels, Period, Sample, Window, limits};
 
 /// How many periods' series are read ahead.
 const PERIODS_AT_ONCE: usize = 3;
@@ -58,38 +53,49 @@ pub trait Visit: Send {
 #[derive(Debug)]
 pub struct Selection<'r, S> {
     reader: &'r Reader<S>,
-    bucket: Bucket,
+    ground: Arc<Ground>,
     parts: Vec<Part>,
-    progress: Option<Progress>,
-    /// Windows that were read before the catalog.
-    early: BTreeMap<Window, Arc<HeldWindow>>,
     series: Vec<Arc<CatalogEntry>>,
     /// Ascending by reference.
     references: HashMap<Period, Vec<(u32, usize)>>,
 }
 
 impl<'r, S: Store> Selection<'r, S> {
+    /// Opens a selection on a ground of its own.
     pub(super) async fn open(reader: &'r Reader<S>, selector: &Selector, range: &Range) -> Result<Self, SelectError> {
-        let layout = &reader.layout;
-        let bucket = layout.buckets.of_metric(hash_name(&selector.metric));
-        // Windows that nobody can have closed are read from segments, whatever the progress says.
-        let oldest = layout.window.of(range.start_ms);
-        let progress = if range.start_ms > range.end_ms || layout.is_open(oldest, range.now_ms) {
-            None
-        } else {
-            Some(reader.store.progress(bucket).await?)
-        };
+        let bucket = reader.bucket_of(&selector.metric);
+        let (ground, parts) = Ground::of_one(reader, bucket, range).await?;
+        let catalogs = Catalogs::of_one(&selector.metric, &ground, reader.layout.window, &parts);
+        Self::with(reader, Arc::new(ground), parts, &catalogs, selector).await
+    }
+
+    /// Opens a selection on a ground that was read for its range or more.
+    pub(super) async fn on(
+        reader: &'r Reader<S>,
+        ground: Arc<Ground>,
+        catalogs: &Catalogs<'_>,
+        selector: &Selector,
+        range: &Range,
+    ) -> Result<Self, SelectError> {
+        let parts = plan(range, &reader.layout, ground.progress.as_ref());
+        Self::with(reader, ground, parts, catalogs, selector).await
+    }
+
+    async fn with(
+        reader: &'r Reader<S>,
+        ground: Arc<Ground>,
+        parts: Vec<Part>,
+        catalogs: &Catalogs<'_>,
+        selector: &Selector,
+    ) -> Result<Self, SelectError> {
         let mut selection = Self {
             reader,
-            bucket,
-            parts: plan(range, layout, progress.as_ref()),
-            progress,
-            early: BTreeMap::new(),
+            ground,
+            parts,
             series: Vec::new(),
             references: HashMap::new(),
         };
-        selection.read_early(range.now_ms).await?;
-        selection.read_series(selector).await?;
+        selection.read_series(catalogs, selector).await?;
         Ok(selection)
     }
 
@@ -120,13 +126,12 @@ impl<'r, S: Store> Selection<'r, S> {
     #[must_use]
     pub fn evidence(&self) -> Option<Evidence> {
         let is_closed = |window: Window| {
-            self.progress
-                .as_ref()
-                .is_some_and(|progress| progress.is_closed(window))
+            let progress = self.ground.progress.as_ref();
+            progress.is_some_and(|progress| progress.is_closed(window))
         };
         let mut windows = Vec::new();
-        for window in self.windows(Source::Segments) {
-            match self.early.get(&window) {
+        for window in ground::of_segments(self.reader.layout.window, &self.parts) {
+            match self.ground.early.get(&window) {
                 _ if is_closed(window) => {}
                 // Read before the catalog, so that the catalog names all that was in it.
                 Some(held) => windows.push(WindowEvidence {
@@ -138,76 +143,30 @@ impl<'r, S: Store> Selection<'r, S> {
             }
         }
         Some(Evidence {
-            bucket: self.bucket,
-            late_marks: self.progress.as_ref().map(|progress| progress.late_marks),
+            bucket: self.ground.bucket,
+            late_marks: self.ground.progress.as_ref().map(|progress| progress.late_marks),
             windows,
         })
     }
 
-    /// The windows of the parts of a source, in order.
-    fn windows(&self, source: Source) -> Vec<Window> {
-        let parts = self.parts.iter().filter(|part| part.source == source);
-        let length = self.reader.layout.window;
-        let mut windows: Vec<Window> = parts
-            .flat_map(|part| length.covering(part.from_ms, part.to_ms))
-            .collect();
-        windows.dedup();
-        windows
-    }
-
-    async fn read_early(&mut self, now_ms: i64) -> Result<(), SelectError> {
-        let windows = self.windows(Source::Segments);
-        let (mut early, others): (Vec<Window>, Vec<Window>) = windows
-            .into_iter()
-            .partition(|window| self.reader.layout.is_open(*window, now_ms));
-        // Late data, or windows that are about to be compacted: most often none or one.
-        if others.len() <= WINDOWS_AT_ONCE {
-            early.extend(others);
-        }
-        let reads: Vec<_> = early.iter().map(|window| self.window(*window)).collect();
-        let read = bounded::all(reads).await;
-        for (window, held) in early.into_iter().zip(read) {
-            self.early.insert(window, held?);
-        }
-        Ok(())
-    }
-
     async fn window(&self, window: Window) -> Result<Arc<HeldWindow>, StoreError> {
-        match self.early.get(&window) {
-            Some(held) => Ok(Arc::clone(held)),
-            None => {
-                let from_ms = self.parts.iter().map(|part| part.widened().0).min();
-                let from_ms = from_ms.unwrap_or(window.start_ms);
-                windows::read(&*self.reader.store, &self.reader.recall, self.bucket, window, from_ms).await
-            }
-        }
+        self.ground.window(self.reader, &self.parts, window).await
     }
 
-    async fn read_series(&mut self, selector: &Selector) -> Result<(), SelectError> {
+    async fn read_series(&mut self, catalogs: &Catalogs<'_>, selector: &Selector) -> Result<(), SelectError> {
         let Some((first, last)) = self.parts.first().zip(self.parts.last()) else {
             return Ok(());
         };
-        let place = series::Place {
-            metric: &selector.metric,
-            bucket: self.bucket,
-            settled: self.progress.as_ref().map(|progress| Settled {
-                late_marks: progress.late_marks,
-                compacted_before_ms: progress.compacted_before_ms,
-            }),
-            is_told: self
-                .windows(Source::Segments)
-                .iter()
-                .all(|window| self.early.contains_key(window)),
-        };
-        let (store, recall) = (&*self.reader.store, &*self.reader.recall);
         let length = self.reader.layout.window;
         let periods: Vec<Period> =
             Period::covering(length.of(first.from_ms).start_ms, length.of(last.to_ms).start_ms).collect();
-        let reads: Vec<_> = periods
-            .iter()
-            .map(|period| series::read(store, recall, place, *period))
-            .collect();
-        let mut reads = futures::stream::iter(reads).buffered(PERIODS_AT_ONCE);
+        let mut reads = Box::pin(ground::in_order(
+            catalogs,
+            self.reader,
+            &self.ground,
+            &periods,
+            PERIODS_AT_ONCE,
+        ));
         let mut of = periods.iter();
         let mut found = Vec::new();
         let mut series = HashSet::new();
@@ -301,7 +260,7 @@ impl<'r, S: Store> Selection<'r, S> {
     }
 
     async fn read_blocks<V: Visit>(&self, part: &Part, out: &mut Out<'_, V>) -> Result<bool, SelectError> {
-        let Some(progress) = &self.progress else {
+        let Some(progress) = &self.ground.progress else {
             return Ok(true);
         };
         let length = self.reader.layout.window;
