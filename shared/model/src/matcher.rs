@@ -343,9 +343,15 @@ impl LabelFilter {
     /// Whether a series passes.
     #[must_use]
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_with(|name| labels.get(name))
+    }
+
+    /// Whether labels pass that are looked up by their name, such as those of an alert.
+    #[must_use]
+    pub fn matches_with<'a>(&self, value_of: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0
             .iter()
-            .all(|matcher| matcher.matches(labels.get(&matcher.name).unwrap_or("")))
+            .all(|matcher| matcher.matches(value_of(&matcher.name).unwrap_or("")))
     }
 
     /// Whether a JSON object of names and values says all of it.

@@ -23,6 +23,7 @@ pub mod secret;
 pub mod sender;
 pub mod settings;
 pub mod store;
+pub mod suppress;
 
 pub use address::AddressGuard;
 pub use channel::{Channel, ChannelSpec, Receiver};

@@ -1,8 +1,10 @@
 //! What people set besides rules and channels: silences, inhibitions and mute times. The words and the meaning are Alertmanager's.
 
 mod parse;
+mod time_interval;
 
 pub use parse::{SilenceEnd, SilenceSpec, chosen_id, matchers, same_id, time};
+pub use time_interval::InvalidInterval;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tidemark_model::{LabelFilter, Timestamp};
@@ -40,6 +42,14 @@ pub struct Silence {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+}
+
+impl Silence {
+    /// Whether it mutes at a time.
+    #[must_use]
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.starts_at <= now && now < self.ends_at
+    }
 }
 
 /// Mutes an alert (the target) while another (the source) fires: who is told that a data centre is down need not be told of each host.

@@ -379,3 +379,11 @@ fn a_quoted_name_and_a_colon_are_json() {
         assert!(!selector::is_json(selector), "{selector}");
     }
 }
+
+#[test]
+fn labels_may_be_looked_up_by_name() {
+    let filter: LabelFilter = r#"{alertname=~"high_.*",zone=""}"#.parse().unwrap();
+    let labels = std::collections::BTreeMap::from([("alertname", "high_cpu")]);
+    assert!(filter.matches_with(|name| labels.get(name).copied()));
+    assert!(!filter.matches_with(|name| (name == "zone").then_some("a")));
+}
