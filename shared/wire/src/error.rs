@@ -68,6 +68,8 @@ error_ids! {
     StreamUnavailable = "stream-unavailable", 503;
     /// The database did not answer, or asked to slow down.
     StoreUnavailable = "store-unavailable", 503;
+    /// The topic of alerts takes nothing right now.
+    TopicUnavailable = "topic-unavailable", 503;
     /// The answer was not ready before the deadline.
     DeadlineExceeded = "deadline-exceeded", 504;
     /// A fault of Tidemark.
