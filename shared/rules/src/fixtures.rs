@@ -1,6 +1,6 @@
 //! What the tests of this crate build on.
 
-use crate::rule::{Rule, RuleSpec};
+use crate::rule::{Query, Rule, RuleSpec};
 use crate::vector::Row;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -28,10 +28,24 @@ pub(crate) fn labels(host: &str) -> Labels {
     Labels::from_pairs([("host", host)]).unwrap()
 }
 
+/// A row of [`rule`] as it is without changes.
 pub(crate) fn row(host: &str, value: f64) -> Row {
     Row {
         labels: labels(host),
         value,
+        holds: value > 90.0,
+    }
+}
+
+/// A row of any rule.
+pub(crate) fn row_of(rule: &Rule, host: &str, value: f64) -> Row {
+    let holds = match &rule.spec.query {
+        Query::Threshold(threshold) => threshold.condition.holds(value, threshold.threshold),
+        Query::Heartbeat => true,
+    };
+    Row {
+        holds,
+        ..row(host, value)
     }
 }
 

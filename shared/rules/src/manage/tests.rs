@@ -1,6 +1,7 @@
 use super::*;
-use crate::fixtures::{Data, at};
-use crate::instance::{InstanceState, TransitionReason};
+use crate::event::{Message, TransitionEvent};
+use crate::fixtures::{at, row, rule};
+use crate::instance::{InstanceState, TransitionKind, TransitionReason};
 use crate::memory::{MemoryAlertStore, MemoryTopic};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,13 +18,13 @@ async fn create(store: &MemoryAlertStore, id: &str, body: &Value) -> Result<Stor
 async fn a_created_rule_is_answered_whole() {
     let store = MemoryAlertStore::new();
     let mut body = body("a");
-    body["notification_channels"] = json!(["email"]);
+    body["notification_channels"] = json!(["webhook"]);
     let json = serde_json::to_value(create(&store, "rule-1", &body).await.unwrap()).unwrap();
     assert_eq!(
         (&json["id"], &json["name"], &json["version"]),
         (&json!("rule-1"), &json!("a"), &json!(1))
     );
-    assert!(json["warnings"][0].as_str().unwrap().contains("email"));
+    assert!(json["warnings"][0].as_str().unwrap().contains("webhook_url"));
     assert_eq!(store.get_rule("rule-1").await.unwrap().unwrap().created_at, at(0));
 }
 
@@ -74,10 +75,8 @@ async fn put_replaces_everything_and_patch_what_it_names() {
         .await
         .unwrap()
         .rule;
-    assert_eq!(
-        (patched.spec.threshold, patched.spec.severity.as_str()),
-        (95.0, "critical")
-    );
+    let json = serde_json::to_value(&patched).unwrap();
+    assert_eq!((&json["threshold"], &json["severity"]), (&json!(95.0), &json!("critical")));
     assert_eq!(
         (patched.version, patched.created_at, patched.updated_at),
         (2, at(0), at(5))
@@ -100,29 +99,53 @@ async fn what_is_not_there_is_not_found() {
         Err(ManageError::NoSuchRule)
     ));
     assert!(matches!(delete_rule(&store, "x").await, Err(ManageError::NoSuchRule)));
-    let resolved = resolve_instance(&store, &MemoryTopic::new(), "x", at(0)).await;
+    let topic = MemoryTopic::new();
+    let resolved = resolve_instance(&store, &topic, "x", None, None, at(0)).await;
     assert!(matches!(resolved, Err(ManageError::NoSuchInstance)));
+    let acknowledged = acknowledge_instance(&store, &topic, "x", "jane", None, at(0)).await;
+    assert!(matches!(acknowledged, Err(ManageError::NoSuchInstance)));
+}
+
+/// A store with one alert of host a, firing or pending, of which everything was told.
+async fn an_alert(extra: &Value) -> (MemoryAlertStore, MemoryTopic, String) {
+    let (store, topic) = (MemoryAlertStore::new(), MemoryTopic::new());
+    let decision = decide::decide(&rule("rule-1", extra), &[], &[row("a", 95.0)], at(0), 0);
+    let Some(Change::Save { instance, expected, .. }) = decision.changes.into_iter().next() else {
+        panic!("no alert")
+    };
+    store.save_instance(&instance, expected).await.unwrap();
+    store.clear_unsent(&instance.id, instance.version).await.unwrap();
+    (store, topic, instance.id)
+}
+
+fn told(topic: &MemoryTopic) -> Vec<TransitionEvent> {
+    let events = topic.take().into_iter().map(|message| match message {
+        Message::Event(event) => *event,
+        Message::Wake { lane } => panic!("a wake of {lane}"),
+    });
+    events.collect()
+}
+
+async fn history(store: &MemoryAlertStore) -> Vec<Value> {
+    let page = crate::store::PageRequest { limit: 100, after: None };
+    let page = store.list_history(&Default::default(), at(0), &page).await.unwrap();
+    page.items.iter().map(|entry| serde_json::to_value(entry).unwrap()).collect()
 }
 
 #[tokio::test]
 async fn a_resolve_by_hand_is_told_at_once_and_only_once() {
-    let (store, topic, data) = (MemoryAlertStore::new(), MemoryTopic::new(), Data::default());
-    create(&store, "rule-1", &body("a")).await.unwrap();
-    data.push("cpu", "web-01", 0, 95.0);
-    tick::evaluate_all(&store, &data, &topic, at(1), &|| true)
+    let (store, topic, id) = an_alert(&json!({})).await;
+    let instance = resolve_instance(&store, &topic, &id, Some("jane".into()), Some("done".into()), at(2))
         .await
         .unwrap();
-    let id = topic.take()[0].instance_id.clone();
-
-    let instance = resolve_instance(&store, &topic, &id, at(2)).await.unwrap();
     assert_eq!(
         (instance.state, instance.resolved_at),
         (InstanceState::Resolved, Some(at(2)))
     );
-    let told = topic.take();
+    let told = told(&topic);
     assert_eq!((told.len(), told[0].reason), (1, TransitionReason::ResolvedByHand));
     assert!(store.get_instance(&id).await.unwrap().unwrap().unsent.is_empty());
-    let again = resolve_instance(&store, &topic, &id, at(3)).await.unwrap_err();
+    let again = resolve_instance(&store, &topic, &id, None, None, at(3)).await.unwrap_err();
     assert_eq!(
         again.to_string(),
         "the alert instance is resolved, not pending or firing"
@@ -130,36 +153,124 @@ async fn a_resolve_by_hand_is_told_at_once_and_only_once() {
 }
 
 #[tokio::test]
-async fn a_resolve_that_cannot_be_told_is_told_by_the_next_tick() {
-    let (store, topic, data) = (MemoryAlertStore::new(), MemoryTopic::new(), Data::default());
-    create(&store, "rule-1", &body("a")).await.unwrap();
-    data.push("cpu", "web-01", 0, 95.0);
-    tick::evaluate_all(&store, &data, &topic, at(1), &|| true)
-        .await
-        .unwrap();
-    let id = topic.take()[0].instance_id.clone();
+async fn a_resolve_that_cannot_be_told_waits_in_the_outbox() {
+    let (store, topic, id) = an_alert(&json!({})).await;
     topic.set_down(true);
-    resolve_instance(&store, &topic, &id, at(2)).await.unwrap();
+    let instance = resolve_instance(&store, &topic, &id, None, None, at(2)).await.unwrap();
+    assert_eq!(instance.unsent.len(), 1);
+    let stored = store.get_instance(&id).await.unwrap().unwrap();
+    assert_eq!(stored.unsent[0].by.as_deref(), Some(OPERATOR));
     topic.set_down(false);
-    data.push("cpu", "web-01", 3, 5.0);
-    tick::evaluate_all(&store, &data, &topic, at(4), &|| true)
-        .await
-        .unwrap();
-    assert_eq!(topic.take()[0].reason, TransitionReason::ResolvedByHand);
+    assert_eq!(tick::publish_outboxes(&store, &topic, &mut [stored]).await, 0);
+    assert_eq!(told(&topic)[0].reason, TransitionReason::ResolvedByHand);
+    assert!(store.get_instance(&id).await.unwrap().unwrap().unsent.is_empty());
 }
 
 #[tokio::test]
-async fn a_deleted_rule_is_resolved_by_the_next_tick() {
-    let (store, topic, data) = (MemoryAlertStore::new(), MemoryTopic::new(), Data::default());
+async fn who_did_what_by_hand_and_why_stands_in_the_history() {
+    let (store, topic, id) = an_alert(&json!({})).await;
+    acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(1)).await.unwrap();
+    resolve_instance(&store, &topic, &id, Some("john".into()), None, at(2)).await.unwrap();
+    let entries = history(&store).await;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    assert_eq!(
+        (&entries[0]["state"], &entries[0]["by"], &entries[0]["reason"]),
+        (&json!("resolved"), &json!("john"), &json!("resolved_by_hand"))
+    );
+    assert_eq!(
+        (&entries[1]["state"], &entries[1]["by"], &entries[1]["comment"]),
+        (&json!("acknowledged"), &json!("jane"), &json!("mine"))
+    );
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_kept_and_not_published() {
+    for extra in [json!({}), json!({"duration_seconds": 60})] {
+        let (store, topic, id) = an_alert(&extra).await;
+        let instance = acknowledge_instance(&store, &topic, &id, "jane", None, at(5)).await.unwrap();
+        let kept = instance.acknowledged.clone().unwrap();
+        assert_eq!((kept.by.as_str(), kept.at, kept.comment), ("jane", at(5), None));
+        assert_eq!(serde_json::to_value(instance.view()).unwrap()["acknowledged"]["by"], "jane");
+        assert!(told(&topic).is_empty());
+        assert!(store.get_instance(&id).await.unwrap().unwrap().unsent.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_second_acknowledgement_replaces_the_first_and_the_same_again_changes_nothing() {
+    let (store, topic, id) = an_alert(&json!({})).await;
+    let first = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(5)).await.unwrap();
+    let same = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(6)).await.unwrap();
+    assert_eq!((same.version, same.acknowledged), (first.version, first.acknowledged));
+    let second = acknowledge_instance(&store, &topic, &id, "john", None, at(7)).await.unwrap();
+    assert_eq!(second.acknowledged.unwrap().by, "john");
+    resolve_instance(&store, &topic, &id, None, None, at(8)).await.unwrap();
+    let over = acknowledge_instance(&store, &topic, &id, "john", None, at(9)).await.unwrap_err();
+    assert!(matches!(over, ManageError::NotActive { state: InstanceState::Resolved }));
+    assert_eq!(store.get_instance(&id).await.unwrap().unwrap().acknowledged, None);
+}
+
+#[tokio::test]
+async fn while_nothing_can_be_told_an_outbox_does_not_grow_without_end() {
+    let (store, topic, id) = an_alert(&json!({})).await;
+    topic.set_down(true);
+    let mut firing = store.get_instance(&id).await.unwrap().unwrap();
+    firing.unsent = vec![crate::Transition {
+        kind: TransitionKind::Firing,
+        reason: TransitionReason::ConditionHeld,
+        at: at(0),
+        firing_since: at(0),
+        value: 95.0,
+        by: None,
+        comment: None,
+    }];
+    firing.version += 1;
+    store.save_instance(&firing, Some(firing.version - 1)).await.unwrap();
+    let mut refused = 0;
+    for n in 1..20 {
+        let by = format!("p{n}");
+        match acknowledge_instance(&store, &topic, &id, &by, None, at(n)).await {
+            Ok(instance) => assert!(refused == 0 && instance.unsent.len() <= MAX_UNSENT),
+            Err(ManageError::Untold) => refused += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(refused, 20 - MAX_UNSENT);
+    topic.set_down(false);
+    let mut stored = [store.get_instance(&id).await.unwrap().unwrap()];
+    tick::publish_outboxes(&store, &topic, &mut stored).await;
+    assert_eq!((history(&store).await.len(), told(&topic).len()), (MAX_UNSENT, 1));
+}
+
+#[test]
+fn a_note_says_who_and_why() {
+    let note = Note::parse(&json!({"by": "jane", "comment": "mine", "colour": 1})).unwrap();
+    assert_eq!((note.author().unwrap(), note.comment.as_deref()), ("jane", Some("mine")));
+    assert_eq!(Note::parse(&json!({})).unwrap().author().unwrap_err().field, "by");
+    for (body, field) in [
+        (json!([]), ""),
+        (json!({"by": ""}), "by"),
+        (json!({"by": 1}), "by"),
+        (json!({"by": "x".repeat(255)}), "by"),
+        (json!({"comment": "x".repeat(2_049)}), "comment"),
+    ] {
+        assert_eq!(Note::parse(&body).unwrap_err().field, field);
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_rule_leaves_its_alerts_to_the_next_tick() {
+    let (store, _, id) = an_alert(&json!({})).await;
     create(&store, "rule-1", &body("a")).await.unwrap();
-    data.push("cpu", "web-01", 0, 95.0);
-    tick::evaluate_all(&store, &data, &topic, at(1), &|| true)
-        .await
-        .unwrap();
     delete_rule(&store, "rule-1").await.unwrap();
-    let summary = tick::evaluate_all(&store, &data, &topic, at(2), &|| true)
-        .await
-        .unwrap();
-    assert_eq!((summary.rules_evaluated, summary.alerts_resolved), (0, 1));
-    assert_eq!(topic.take()[1].reason, TransitionReason::RuleDeleted);
+    let stored = store.get_instance(&id).await.unwrap().unwrap();
+    assert_eq!(stored.state, InstanceState::Firing);
+    let decision = decide::decide_orphans(&[stored], at(60));
+    let [Change::Save { transition: Some(transition), .. }] = &decision.changes[..] else {
+        panic!("{decision:?}")
+    };
+    assert_eq!(
+        (transition.kind, transition.reason),
+        (TransitionKind::Resolved, TransitionReason::RuleDeleted)
+    );
 }
