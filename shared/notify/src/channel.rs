@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use tidemark_model::Timestamp;
 use tidemark_rules::Routing;
 
+mod parse;
+
 /// A stored channel. Its JSON is flat: what the API answers and what the store keeps. It holds no secret, only references.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Channel {
@@ -32,6 +34,7 @@ pub struct ChannelSpec {
     #[serde(flatten)]
     pub routing: Routing,
     /// How many notifications it takes; over that, a digest.
+    #[serde(default)]
     pub rate_limit: RateLimit,
     /// A template for the title (subject); `None`: the receiver's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]

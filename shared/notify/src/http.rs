@@ -119,7 +119,8 @@ impl Poster {
     /// # Errors
     /// What failed, with no word of the address or the answer.
     pub async fn post(&self, post: Post<'_>, now: Timestamp) -> Result<(), Failure> {
-        let url = Url::parse(post.url).map_err(|error| permanent(&format!("the receiver's URL is not one: {error}")))?;
+        let url =
+            Url::parse(post.url).map_err(|error| permanent(&format!("the receiver's URL is not one: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(permanent("the receiver's URL must begin with http:// or https://"));
         }

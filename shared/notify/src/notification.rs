@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tidemark_model::Timestamp;
-use tidemark_rules::{RuleSnapshot, TransitionKind, TransitionReason};
+use tidemark_model::{Labels, Timestamp};
+use tidemark_rules::{RuleSnapshot, Severity, TransitionKind, TransitionReason};
 
 /// Why a notification is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,7 +69,55 @@ pub struct Alert {
     pub rule: RuleSnapshot,
 }
 
+/// The rule that a test of a channel names.
+pub const TEST_RULE: &str = "test_notification";
+
 impl Notification {
+    /// What a test of a channel sends: one alert that fires, or the same when it is over. Whoever tests sends both, one after the other, so
+    /// that no incident stays open at the receiver. `id` is the idempotency key.
+    #[must_use]
+    pub fn test(channel: &str, id: &str, status: TransitionKind, now: Timestamp) -> Self {
+        let rule = RuleSnapshot {
+            id: "test".to_owned(),
+            version: 1,
+            name: TEST_RULE.to_owned(),
+            query: serde_json::json!({"kind": "test"}),
+            severity: Severity::Info,
+            alert_labels: BTreeMap::new(),
+            notification_channels: vec![channel.into()],
+            webhook_url: None,
+            repeat_interval_seconds: None,
+        };
+        let summary = format!("This is a test of the channel {channel}. Nothing is wrong.");
+        let is_resolved = status == TransitionKind::Resolved;
+        Self {
+            id: id.to_owned(),
+            channel: channel.to_owned(),
+            group_key: format!("{{}}:{{alertname={TEST_RULE:?}}}"),
+            group_labels: [("alertname".to_owned(), TEST_RULE.to_owned())].into(),
+            status,
+            cause: Cause::Test,
+            is_digest: false,
+            alerts: vec![Alert {
+                status,
+                reason: if is_resolved {
+                    TransitionReason::ConditionCleared
+                } else {
+                    TransitionReason::ConditionHeld
+                },
+                labels: rule.alert_labels(&Labels::default()),
+                annotations: [("summary".to_owned(), summary)].into(),
+                starts_at: now,
+                ends_at: is_resolved.then_some(now),
+                fingerprint: "0000000000000000".to_owned(),
+                instance_id: "test".to_owned(),
+                value: 1.0,
+                rule,
+            }],
+            truncated_alerts: 0,
+        }
+    }
+
     /// The labels that all alerts share.
     #[must_use]
     pub fn common_labels(&self) -> BTreeMap<&str, &str> {

@@ -172,7 +172,10 @@ mod tests {
         let sender = RecordingSender::new();
         sender.script(
             "ops",
-            [Outcome::TakeAndLose(Failure::Timeout), Outcome::Refuse(Failure::Timeout)],
+            [
+                Outcome::TakeAndLose(Failure::Timeout),
+                Outcome::Refuse(Failure::Timeout),
+            ],
         );
         assert_eq!(send(&sender, "dev").await, Ok(()));
         assert_eq!(send(&sender, "ops").await, Err(Failure::Timeout));

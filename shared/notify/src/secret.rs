@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+mod cached;
+
+pub use cached::{Cached, MemorySecrets, REMEMBERED_MS};
+
 /// Where a secret lies: `ssm:<parameter name>` in SSM Parameter Store, or `secretsmanager:<name or ARN>`, optionally with
 /// `#<key>` for one field of a secret that is a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,4 +111,48 @@ pub enum SecretError {
 pub trait Secrets: Send + Sync {
     /// The secret's present value. It may be as old as a few minutes: implementations remember.
     fn read(&self, reference: &SecretRef) -> impl Future<Output = Result<SecretString, SecretError>> + Send;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_read_back_as_they_are_written() {
+        for text in [
+            "ssm:/tidemark/slack",
+            "ssm:slack",
+            "secretsmanager:tidemark/pagerduty",
+            "secretsmanager:tidemark/hooks#url",
+            "secretsmanager:arn:aws:secretsmanager:eu-west-1:000000000000:secret:tidemark/x-AbCdEf#key",
+        ] {
+            let reference: SecretRef = text.parse().unwrap();
+            assert_eq!(reference.to_string(), text);
+            let json = serde_json::to_string(&reference).unwrap();
+            assert_eq!(serde_json::from_str::<SecretRef>(&json).unwrap(), reference);
+        }
+    }
+
+    #[test]
+    fn what_is_no_reference_is_not_repeated_in_the_error() {
+        let long = format!("ssm:{}", "x".repeat(MAX_REFERENCE_BYTES));
+        for text in [
+            "",
+            "s3cret",
+            "https://hooks.example.org/s3cret",
+            "ssm:",
+            "ssm:a b",
+            "ssm:a\nb",
+            "SSM:/x",
+            "secretsmanager:",
+            "secretsmanager:#key",
+            "secretsmanager:name#",
+            &long,
+        ] {
+            let error = text.parse::<SecretRef>().unwrap_err();
+            assert!(!error.to_string().contains("s3cret"), "{text}");
+            let error = serde_json::from_value::<SecretRef>(text.into()).unwrap_err();
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+    }
 }

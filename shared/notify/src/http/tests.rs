@@ -82,7 +82,12 @@ pub(crate) fn local_poster(limit: Duration) -> Poster {
 
 /// A resolver that gives these answers, one for each question, and then none; and how many were asked for.
 fn scripted(answers: &[&[&str]]) -> (LookUp, Arc<AtomicUsize>) {
-    let parse = |answer: &&[&str]| answer.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 0)).collect();
+    let parse = |answer: &&[&str]| {
+        answer
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), 0))
+            .collect()
+    };
     let answers: Vec<Vec<SocketAddr>> = answers.iter().map(parse).collect();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -351,7 +356,12 @@ async fn names_are_judged_by_what_they_resolve_to() {
         "fd00:ec2::254",
         "64:ff9b::7f00:1",
     ] {
-        for host in ["hooks.example.org", "localhost.", "xn--bcher-kva.example", "bücher.example"] {
+        for host in [
+            "hooks.example.org",
+            "localhost.",
+            "xn--bcher-kva.example",
+            "bücher.example",
+        ] {
             let (look_up, asked) = scripted(&[&[ip]]);
             let public_only = Poster::with(guard(&[]), PATIENT, PATIENT, look_up).unwrap();
             let failure = post_by(&public_only, &format!("http://{host}:{port}/")).await;
@@ -448,7 +458,13 @@ async fn a_name_that_resolves_to_an_allowed_address_is_reached() {
 
 #[tokio::test]
 async fn what_is_no_url_is_refused_for_good() {
-    for url in ["", "hooks.example.org", "http://", "file:///etc/passwd", "ftp://example.org/"] {
+    for url in [
+        "",
+        "hooks.example.org",
+        "http://",
+        "file:///etc/passwd",
+        "ftp://example.org/",
+    ] {
         assert!(matches!(post(url).await, Err(Failure::Permanent { .. })), "{url}");
     }
 }

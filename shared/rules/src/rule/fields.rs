@@ -1,11 +1,12 @@
 //! Reading the fields of a JSON body one by one, so that every error names its field. Each function's error does; its reason is to be read
 //! after that name.
 
-use super::InvalidField;
+use super::{InvalidField, MAX_WEBHOOK_URL_BYTES};
 use crate::condition::Condition;
 use serde_json::{Map, Value};
 use tidemark_model::matcher::FilterError;
 use tidemark_model::{LabelFilter, limits, value};
+use url::Url;
 
 /// A value and the path that leads to it.
 #[derive(Clone, Debug)]
@@ -223,4 +224,44 @@ pub fn invalid_filter(path: &str, error: &FilterError) -> InvalidField {
         None => path.to_owned(),
     };
     invalid(path, error.to_string())
+}
+
+/// An address that is posted to: only what can be told from the text. Where the name leads is checked when something is sent, after
+/// resolving it.
+///
+/// # Errors
+/// When it is no such address.
+pub fn http_url(field: Field<'_>) -> Result<String, InvalidField> {
+    let path = field.path.clone();
+    let text = text(field, MAX_WEBHOOK_URL_BYTES)?;
+    let url = Url::parse(&text).map_err(|error| invalid(&path, format!("must be a URL: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(invalid(path, "must begin with http:// or https://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(invalid(path, "must name a host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(invalid(path, "must not hold a user name or password"));
+    }
+    Ok(text)
+}
+
+/// Applies a JSON merge patch (RFC 7396, section 2): a field of the patch replaces, `null` removes, objects are merged.
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(target) = target else { return };
+    for (name, value) in patch {
+        if value.is_null() {
+            target.remove(name);
+        } else {
+            merge(target.entry(name).or_insert(Value::Null), value);
+        }
+    }
 }

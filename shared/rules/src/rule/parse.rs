@@ -2,7 +2,7 @@
 
 use super::fields::{self, Field, invalid};
 use super::{
-    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MAX_WEBHOOK_URL_BYTES, MIN_INTERVAL_SECONDS, NoData,
+    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MIN_INTERVAL_SECONDS, NoData,
     Query, RuleSpec, Severity, Threshold, WEBHOOK_CHANNEL,
 };
 use crate::routing::{self, ChannelUse};
@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tidemark_model::{LabelFilter, limits};
 use tidemark_tsdb::aggregate::fold::{Function, UnknownFunction};
-use url::Url;
 
 impl RuleSpec {
     /// Reads a whole rule, for POST and PUT. `name` is required, and of a threshold rule `metric_name`, `condition` and `threshold`;
@@ -23,7 +22,7 @@ impl RuleSpec {
     /// Names the first field that is wrong.
     pub fn parse(body: &Value) -> Result<Self, InvalidField> {
         let object = fields::object(body)?;
-        let webhook_url = fields::optional(object, "webhook_url").map(webhook_url).transpose()?;
+        let webhook_url = fields::optional(object, "webhook_url").map(fields::http_url).transpose()?;
         let spec = Self {
             name: fields::required(object, "name").and_then(name)?,
             query: query(object)?,
@@ -59,7 +58,7 @@ impl RuleSpec {
     pub fn patched(&self, patch: &Value) -> Result<Self, InvalidField> {
         fields::object(patch)?;
         let mut whole = serde_json::to_value(self).map_err(|error| invalid("", error.to_string()))?;
-        merge(&mut whole, patch);
+        fields::merge(&mut whole, patch);
         Self::parse(&whole)
     }
 }
@@ -89,25 +88,6 @@ fn threshold(object: &Map<String, Value>) -> Result<Query, InvalidField> {
         return Err(invalid("group_by", "needs an aggregation"));
     }
     Ok(Query::Threshold(threshold))
-}
-
-/// RFC 7396, section 2.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(target) = target else { return };
-    for (name, value) in patch {
-        if value.is_null() {
-            target.remove(name);
-        } else {
-            merge(target.entry(name).or_insert(Value::Null), value);
-        }
-    }
 }
 
 fn name(field: Field<'_>) -> Result<String, InvalidField> {
@@ -220,23 +200,6 @@ fn check_name(path: &str, name: &str) -> Result<(), InvalidField> {
         return Err(invalid(path, format!("must have a name of 1 to {most} bytes")));
     }
     Ok(())
-}
-
-/// Only what can be told from the text. Where the name leads is checked when the webhook is sent, after resolving it.
-fn webhook_url(field: Field<'_>) -> Result<String, InvalidField> {
-    let path = field.path.clone();
-    let text = fields::text(field, MAX_WEBHOOK_URL_BYTES)?;
-    let url = Url::parse(&text).map_err(|error| invalid(&path, format!("must be a URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid(path, "must begin with http:// or https://"));
-    }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(invalid(path, "must name a host"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(invalid(path, "must not hold a user name or password"));
-    }
-    Ok(text)
 }
 
 fn annotations(field: Field<'_>) -> Result<BTreeMap<String, String>, InvalidField> {
