@@ -15,6 +15,7 @@ pub mod dispatch;
 #[cfg(test)]
 mod fixtures;
 pub mod http;
+pub mod manage;
 pub mod memory;
 pub mod notification;
 pub mod recording;

@@ -10,12 +10,6 @@ use tidemark_rules::rule::fields::{self, Field, invalid};
 /// The longest id of what people name, in bytes: it is part of keys, and of a path.
 const MAX_ID_BYTES: usize = tidemark_rules::rule::MAX_CHANNEL_BYTES;
 
-/// The longest name of a silence's author, in bytes.
-const MAX_AUTHOR_BYTES: usize = 200;
-
-/// The longest comment, in bytes: a page of text.
-const MAX_COMMENT_BYTES: usize = 4_096;
-
 /// The longest silence, in seconds: what is to be silent for longer is to be disabled.
 const MAX_SILENCE_SECONDS: u64 = 366 * 86_400;
 
@@ -72,8 +66,9 @@ impl SilenceSpec {
             starts_at,
             ends,
             created_by: fields::required(object, "created_by")
-                .and_then(|field| fields::text(field, MAX_AUTHOR_BYTES))?,
-            comment: fields::required(object, "comment").and_then(|field| fields::text(field, MAX_COMMENT_BYTES))?,
+                .and_then(|field| fields::text(field, limits::MAX_AUTHOR_BYTES))?,
+            comment: fields::required(object, "comment")
+                .and_then(|field| fields::text(field, limits::MAX_COMMENT_BYTES))?,
         })
     }
 
