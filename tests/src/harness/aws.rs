@@ -28,6 +28,10 @@ pub const KINESIS: Service = Service("kinesis", "Kinesis_20131202", "1.1");
 pub const SQS: Service = Service("sqs", "AmazonSQS", "1.0");
 /// What the functions wrote.
 pub const LOGS: Service = Service("logs", "Logs_20140328", "1.1");
+/// Parameters.
+pub const SSM: Service = Service("ssm", "AmazonSSM", "1.1");
+/// Secrets.
+pub const SECRETS: Service = Service("secretsmanager", "secretsmanager", "1.1");
 
 /// The account that the environment names.
 #[derive(Clone, Debug)]
