@@ -193,7 +193,6 @@ impl Evaluation<'_> {
         let (rule, now) = (self.rule, self.now);
         let fingerprint = fingerprint(&rule.id, labels);
         let previous = before.and_then(|before| before.resolved_at.max(before.previous_resolved_at));
-        let since = previous.map_or(now, |at| now.max(after(at)));
         let instance = Instance {
             id: instance_id(&rule.id, &fingerprint),
             rule: rule.snapshot(),
@@ -202,7 +201,7 @@ impl Evaluation<'_> {
             state: InstanceState::Pending,
             current_value: value,
             annotations: template::render(&rule.spec, labels, value),
-            pending_since: Some(since),
+            pending_since: Some(now),
             firing_since: None,
             resolved_at: None,
             previous_resolved_at: previous,
@@ -217,14 +216,14 @@ impl Evaluation<'_> {
         };
         let expected = before.map(|before| before.version);
         if rule.spec.duration_seconds == 0 {
-            return self.fire(instance, expected, since);
+            return self.fire(instance, expected);
         }
         let reason = if missing {
             TransitionReason::DataMissing
         } else {
             TransitionReason::ConditionMet
         };
-        let transition = transition(&instance, TransitionKind::Pending, reason, since);
+        let transition = transition(&instance, TransitionKind::Pending, reason, now);
         save(instance, expected, Some(transition), now)
     }
 
@@ -241,7 +240,7 @@ impl Evaluation<'_> {
             let since = self.observed(before.pending_since);
             instance.pending_since = Some(since);
             if now.0.saturating_sub(since.0) >= millis(rule.spec.duration_seconds) {
-                return Some(self.fire(instance, Some(before.version), now));
+                return Some(self.fire(instance, Some(before.version)));
             }
         }
         let same = instance.current_value.to_bits() == before.current_value.to_bits()
@@ -253,9 +252,10 @@ impl Evaluation<'_> {
         (!same).then(|| save(instance, Some(before.version), None, now))
     }
 
-    fn fire(&self, mut instance: Instance, expected: Option<u64>, since: Timestamp) -> Change {
-        // An incident is named by the time it fires: never the one of the incident before.
-        let since = instance.previous_resolved_at.map_or(since, |at| since.max(after(at)));
+    fn fire(&self, mut instance: Instance, expected: Option<u64>) -> Change {
+        // An incident is named by the time it fires: never as the one before, whatever the clock says.
+        let earlier = instance.previous_resolved_at;
+        let since = earlier.map_or(self.now, |at| self.now.max(after(at)));
         instance.state = InstanceState::Firing;
         instance.firing_since = Some(since);
         let reason = if instance.missing_since.is_some() {

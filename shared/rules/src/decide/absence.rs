@@ -40,12 +40,14 @@ impl Evaluation<'_> {
         }
         let still_asked = is_still_asked(self.rule, before);
         match no_data {
-            // What is over and belongs to another question says nothing of this one.
+            // It stands for whatever the rule asks about now. Resolved by hand it is not missed again, unless that is something else.
             NoData::Alerting
-                if !active && !still_asked && before.labels.is_empty() && self.misses_everything(false) =>
+                if before.labels.is_empty()
+                    && self.misses_everything(active)
+                    && (active || !still_asked || before.missing_since.is_none()) =>
             {
                 Answer::Holds {
-                    value: f64::NAN,
+                    value: if still_asked { before.current_value } else { f64::NAN },
                     missing: true,
                 }
             }

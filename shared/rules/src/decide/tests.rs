@@ -39,8 +39,13 @@ fn an_instance_knows_its_times_and_values() {
         resolved.annotations["summary"], "a is at 96.5",
         "the problem's text, not that of its end"
     );
-    let [pending, firing, resolve] = &world.told[..] else { panic!() };
-    assert_eq!((pending.1.at, pending.1.firing_since, pending.1.value), (at(0), at(0), 95.0));
+    let [pending, firing, resolve] = &world.told[..] else {
+        panic!()
+    };
+    assert_eq!(
+        (pending.1.at, pending.1.firing_since, pending.1.value),
+        (at(0), at(0), 95.0)
+    );
     let event = resolved.event(&resolve.1);
     assert_eq!(
         (event.resolved_at, event.value, event.kind),
@@ -82,7 +87,13 @@ fn two_incidents_never_share_a_name_whatever_the_clock_says() {
                 world.tick(&[], at(seconds), 0);
             }
         }
-        let told = |kind| world.told.iter().filter(move |(_, one)| one.kind == kind).map(|(_, one)| one);
+        let told = |kind| {
+            world
+                .told
+                .iter()
+                .filter(move |(_, one)| one.kind == kind)
+                .map(|(_, one)| one)
+        };
         let names: HashSet<Timestamp> = told(TransitionKind::Firing).map(|one| one.firing_since).collect();
         assert_eq!(names.len(), told(TransitionKind::Firing).count(), "{duration}");
         assert!(names.len() >= 3, "{duration}");
@@ -107,7 +118,10 @@ fn two_acknowledgements_at_once_are_two_in_the_history() {
     }
     let instance = &world.instances[0];
     assert_eq!(instance.acknowledged.as_ref().unwrap().by, "john");
-    let entries = world.told.iter().map(|(_, one)| crate::HistoryEntry::of_transition(instance, one).id);
+    let entries = world
+        .told
+        .iter()
+        .map(|(_, one)| crate::HistoryEntry::of_transition(instance, one).id);
     assert_eq!(entries.collect::<HashSet<_>>().len(), 3);
 }
 
@@ -257,7 +271,11 @@ fn check_told(world: &World) -> Result<(), TestCaseError> {
     use TransitionKind::{Acknowledged, Firing, Inactive, Pending, Resolved};
     let mut ids = HashSet::new();
     for instance in &world.instances {
-        let told = world.told.iter().filter(|(id, _)| *id == instance.id).map(|(_, one)| one);
+        let told = world
+            .told
+            .iter()
+            .filter(|(id, _)| *id == instance.id)
+            .map(|(_, one)| one);
         let mut last: Option<&Transition> = None;
         for next in told {
             prop_assert!(next.at >= next.firing_since);

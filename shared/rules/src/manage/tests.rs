@@ -76,7 +76,10 @@ async fn put_replaces_everything_and_patch_what_it_names() {
         .unwrap()
         .rule;
     let json = serde_json::to_value(&patched).unwrap();
-    assert_eq!((&json["threshold"], &json["severity"]), (&json!(95.0), &json!("critical")));
+    assert_eq!(
+        (&json["threshold"], &json["severity"]),
+        (&json!(95.0), &json!("critical"))
+    );
     assert_eq!(
         (patched.version, patched.created_at, patched.updated_at),
         (2, at(0), at(5))
@@ -127,9 +130,15 @@ fn told(topic: &MemoryTopic) -> Vec<TransitionEvent> {
 }
 
 async fn history(store: &MemoryAlertStore) -> Vec<Value> {
-    let page = crate::store::PageRequest { limit: 100, after: None };
+    let page = crate::store::PageRequest {
+        limit: 100,
+        after: None,
+    };
     let page = store.list_history(&Default::default(), at(0), &page).await.unwrap();
-    page.items.iter().map(|entry| serde_json::to_value(entry).unwrap()).collect()
+    page.items
+        .iter()
+        .map(|entry| serde_json::to_value(entry).unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -145,7 +154,9 @@ async fn a_resolve_by_hand_is_told_at_once_and_only_once() {
     let told = told(&topic);
     assert_eq!((told.len(), told[0].reason), (1, TransitionReason::ResolvedByHand));
     assert!(store.get_instance(&id).await.unwrap().unwrap().unsent.is_empty());
-    let again = resolve_instance(&store, &topic, &id, None, None, at(3)).await.unwrap_err();
+    let again = resolve_instance(&store, &topic, &id, None, None, at(3))
+        .await
+        .unwrap_err();
     assert_eq!(
         again.to_string(),
         "the alert instance is resolved, not pending or firing"
@@ -169,8 +180,12 @@ async fn a_resolve_that_cannot_be_told_waits_in_the_outbox() {
 #[tokio::test]
 async fn who_did_what_by_hand_and_why_stands_in_the_history() {
     let (store, topic, id) = an_alert(&json!({})).await;
-    acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(1)).await.unwrap();
-    resolve_instance(&store, &topic, &id, Some("john".into()), None, at(2)).await.unwrap();
+    acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(1))
+        .await
+        .unwrap();
+    resolve_instance(&store, &topic, &id, Some("john".into()), None, at(2))
+        .await
+        .unwrap();
     let entries = history(&store).await;
     assert_eq!(entries.len(), 2, "{entries:?}");
     assert_eq!(
@@ -187,10 +202,15 @@ async fn who_did_what_by_hand_and_why_stands_in_the_history() {
 async fn an_acknowledgement_is_kept_and_not_published() {
     for extra in [json!({}), json!({"duration_seconds": 60})] {
         let (store, topic, id) = an_alert(&extra).await;
-        let instance = acknowledge_instance(&store, &topic, &id, "jane", None, at(5)).await.unwrap();
+        let instance = acknowledge_instance(&store, &topic, &id, "jane", None, at(5))
+            .await
+            .unwrap();
         let kept = instance.acknowledged.clone().unwrap();
         assert_eq!((kept.by.as_str(), kept.at, kept.comment), ("jane", at(5), None));
-        assert_eq!(serde_json::to_value(instance.view()).unwrap()["acknowledged"]["by"], "jane");
+        assert_eq!(
+            serde_json::to_value(instance.view()).unwrap()["acknowledged"]["by"],
+            "jane"
+        );
         assert!(told(&topic).is_empty());
         assert!(store.get_instance(&id).await.unwrap().unwrap().unsent.is_empty());
     }
@@ -199,14 +219,27 @@ async fn an_acknowledgement_is_kept_and_not_published() {
 #[tokio::test]
 async fn a_second_acknowledgement_replaces_the_first_and_the_same_again_changes_nothing() {
     let (store, topic, id) = an_alert(&json!({})).await;
-    let first = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(5)).await.unwrap();
-    let same = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(6)).await.unwrap();
+    let first = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(5))
+        .await
+        .unwrap();
+    let same = acknowledge_instance(&store, &topic, &id, "jane", Some("mine"), at(6))
+        .await
+        .unwrap();
     assert_eq!((same.version, same.acknowledged), (first.version, first.acknowledged));
-    let second = acknowledge_instance(&store, &topic, &id, "john", None, at(7)).await.unwrap();
+    let second = acknowledge_instance(&store, &topic, &id, "john", None, at(7))
+        .await
+        .unwrap();
     assert_eq!(second.acknowledged.unwrap().by, "john");
     resolve_instance(&store, &topic, &id, None, None, at(8)).await.unwrap();
-    let over = acknowledge_instance(&store, &topic, &id, "john", None, at(9)).await.unwrap_err();
-    assert!(matches!(over, ManageError::NotActive { state: InstanceState::Resolved }));
+    let over = acknowledge_instance(&store, &topic, &id, "john", None, at(9))
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        over,
+        ManageError::NotActive {
+            state: InstanceState::Resolved
+        }
+    ));
     assert_eq!(store.get_instance(&id).await.unwrap().unwrap().acknowledged, None);
 }
 
@@ -245,7 +278,10 @@ async fn while_nothing_can_be_told_an_outbox_does_not_grow_without_end() {
 #[test]
 fn a_note_says_who_and_why() {
     let note = Note::parse(&json!({"by": "jane", "comment": "mine", "colour": 1})).unwrap();
-    assert_eq!((note.author().unwrap(), note.comment.as_deref()), ("jane", Some("mine")));
+    assert_eq!(
+        (note.author().unwrap(), note.comment.as_deref()),
+        ("jane", Some("mine"))
+    );
     assert_eq!(Note::parse(&json!({})).unwrap().author().unwrap_err().field, "by");
     for (body, field) in [
         (json!([]), ""),
@@ -266,7 +302,13 @@ async fn a_deleted_rule_leaves_its_alerts_to_the_next_tick() {
     let stored = store.get_instance(&id).await.unwrap().unwrap();
     assert_eq!(stored.state, InstanceState::Firing);
     let decision = decide::decide_orphans(&[stored], at(60));
-    let [Change::Save { transition: Some(transition), .. }] = &decision.changes[..] else {
+    let [
+        Change::Save {
+            transition: Some(transition),
+            ..
+        },
+    ] = &decision.changes[..]
+    else {
         panic!("{decision:?}")
     };
     assert_eq!(

@@ -47,7 +47,10 @@ fn every_error_names_its_field() {
         (json!({"channel": "a", "group_by": 7}), ".group_by"),
         (json!({"channel": "a", "group_by": ["host", ""]}), ".group_by[1]"),
         (json!({"channel": "a", "group_by": ["...", "host"]}), ".group_by"),
-        (json!({"channel": "a", "group_wait_seconds": 901}), ".group_wait_seconds"),
+        (
+            json!({"channel": "a", "group_wait_seconds": 901}),
+            ".group_wait_seconds",
+        ),
         (
             json!({"channel": "a", "group_interval_seconds": 604_801}),
             ".group_interval_seconds",
@@ -58,10 +61,7 @@ fn every_error_names_its_field() {
         ),
         (json!({"channel": "a", "send_resolved": "no"}), ".send_resolved"),
         (json!({"channel": "a", "mute_times": "nights"}), ".mute_times"),
-        (
-            json!({"channel": "a", "mute_times": ["nights", 1]}),
-            ".mute_times[1]",
-        ),
+        (json!({"channel": "a", "mute_times": ["nights", 1]}), ".mute_times[1]"),
     ] {
         let error = list(json!(["first", entry])).unwrap_err();
         assert_eq!(error.field, format!("notification_channels[1]{field}"), "{entry}");

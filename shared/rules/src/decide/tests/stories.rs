@@ -5,7 +5,11 @@ use serde_json::json;
 
 #[test]
 fn nothing_is_made_of_a_condition_that_does_not_hold() {
-    play("low", &json!({"duration_seconds": 60}), "0 10 none =\n 60 - none =\n 120 NaN none =");
+    play(
+        "low",
+        &json!({"duration_seconds": 60}),
+        "0 10 none =\n 60 - none =\n 120 NaN none =",
+    );
 }
 
 #[test]
@@ -226,7 +230,11 @@ fn a_rule_edited_while_firing_goes_on_while_its_condition_holds() {
         120  95                                   firing    =
         150  92                                   resolved  rule_changed"#;
     let world = play("edit", &json!({}), story);
-    assert_eq!(world.instances[0].rule.severity, crate::Severity::Warning, "who was told");
+    assert_eq!(
+        world.instances[0].rule.severity,
+        crate::Severity::Warning,
+        "who was told"
+    );
 }
 
 #[test]
@@ -282,7 +290,11 @@ fn a_rule_disabled_or_deleted_while_firing_resolves_at_once() {
         30     delete   firing    =
         60     95       resolved  rule_deleted
         86461  -        none      =";
-    play("deleted", &json!({"keep_firing_for_seconds": 300}), &deleted.replace("86461", "86521"));
+    play(
+        "deleted",
+        &json!({"keep_firing_for_seconds": 300}),
+        &deleted.replace("86461", "86521"),
+    );
     let pending = "
         0      95       pending   condition_met
         30     delete   pending   =
@@ -300,7 +312,10 @@ fn an_alert_resolved_by_hand_fires_again_while_its_condition_holds() {
         120  10        resolved  condition_cleared";
     let world = play("by hand", &json!({}), story);
     let by_hand = &world.told[1].1;
-    assert_eq!((by_hand.by.as_deref(), by_hand.comment.as_deref()), (Some("jane"), Some("done")));
+    assert_eq!(
+        (by_hand.by.as_deref(), by_hand.comment.as_deref()),
+        (Some("jane"), Some("done"))
+    );
     let pending = "
         0    95        pending   condition_met
         60   resolve   inactive  resolved_by_hand

@@ -42,8 +42,9 @@ impl World {
                     let stored = self.instances.iter().position(|one| one.id == instance.id);
                     assert_eq!(stored.map(|index| self.instances[index].version), expected);
                     assert_eq!(instance.version, expected.unwrap_or(0) + 1);
-                    if transition.is_some() {
-                        assert_eq!(instance.unsent.last(), transition.as_ref());
+                    if let Some(transition) = transition {
+                        let last = instance.unsent.last().unwrap();
+                        assert_eq!((last.kind, last.at), (transition.kind, transition.at));
                     }
                     match stored {
                         Some(index) => self.instances[index] = *instance,
@@ -123,7 +124,9 @@ impl World {
                 };
                 let rows: Vec<Row> = value.parse().ok().map(row).into_iter().collect();
                 assert!(!rows.is_empty() || *value == "-", "{value}");
-                let gap = rest.first().map_or(0, |gap| gap.strip_prefix("gap=").unwrap().parse().unwrap());
+                let gap = rest
+                    .first()
+                    .map_or(0, |gap| gap.strip_prefix("gap=").unwrap().parse().unwrap());
                 self.tick(&rows, now, gap * 1_000);
             }
             [] => panic!("a line without a word"),
