@@ -1,50 +1,32 @@
 //! Which call does what.
 
-use crate::replay::Kept;
-use crate::{alerts, operations, statistics};
+use crate::backends::Backends;
+use crate::{channels, history, instances, named, operations, rules, silences, statistics};
 use tidemark_http::{Answer, Call, error, in_time, no_content};
-use tidemark_rules::{AlertStore, Publish};
-use tidemark_tsdb::stream::{DeadLetters, Stream};
-use tidemark_tsdb::{Compactor, Consumer, Reader, Store};
+use tidemark_model::Timestamp;
+use tidemark_notify::settings::{Inhibition, MuteTime};
+use tidemark_tsdb::{Compactor, Consumer, Reader};
 use tidemark_wire::ApiError;
 use tokio::sync::Mutex;
 
-/// What the function works on.
-pub(crate) struct Parts<A, P, S, K, D> {
-    pub(crate) alerts: A,
-    pub(crate) topic: P,
-    pub(crate) reader: Reader<S>,
-    pub(crate) compactor: Compactor<S>,
-    pub(crate) consumer: Consumer<S>,
-    pub(crate) stream: K,
-    pub(crate) dead_letters: D,
-    pub(crate) clock: fn() -> i64,
-}
-
 /// The function.
-pub(crate) struct Admin<A, P, S, K, D> {
-    pub(crate) alerts: A,
-    pub(crate) topic: P,
-    pub(crate) reader: Reader<S>,
-    pub(crate) compactor: Compactor<S>,
-    pub(crate) consumer: Mutex<Consumer<S>>,
-    pub(crate) stream: K,
-    pub(crate) dead_letters: D,
+pub(crate) struct Admin<B: Backends> {
+    pub(crate) alerts: B::Alerts,
+    pub(crate) settings: B::Settings,
+    pub(crate) topic: B::Topic,
+    pub(crate) sender: B::Sender,
+    pub(crate) letters: B::Letters,
+    pub(crate) reader: Reader<B::Samples>,
+    pub(crate) compactor: Compactor<B::Samples>,
+    pub(crate) consumer: Mutex<Consumer<B::Samples>>,
+    pub(crate) stream: B::Stream,
+    pub(crate) dead_letters: B::DeadLetters,
     pub(crate) clock: fn() -> i64,
 }
 
-impl<A: AlertStore, P: Publish, S: Store, K: Stream + Kept, D: DeadLetters> Admin<A, P, S, K, D> {
-    pub(crate) fn new(parts: Parts<A, P, S, K, D>) -> Self {
-        Self {
-            alerts: parts.alerts,
-            topic: parts.topic,
-            reader: parts.reader,
-            compactor: parts.compactor,
-            consumer: Mutex::new(parts.consumer),
-            stream: parts.stream,
-            dead_letters: parts.dead_letters,
-            clock: parts.clock,
-        }
+impl<B: Backends> Admin<B> {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp((self.clock)())
     }
 
     pub(crate) async fn handle(&self, call: &Call) -> Answer {
@@ -58,28 +40,77 @@ impl<A: AlertStore, P: Publish, S: Store, K: Stream + Kept, D: DeadLetters> Admi
             // A browser's preflight. The gateway adds the headers that it asks for.
             return Ok(no_content());
         }
-        let Some(path) = path.strip_prefix(&["api", "v1"]) else {
-            return Err(call.unknown(&[]));
-        };
+        match path.strip_prefix(&["api", "v1"]) {
+            Some(["alerts", path @ ..]) => Box::pin(self.alerts(call, method, path)).await,
+            Some(["channels", path @ ..]) => Box::pin(self.channels(call, method, path)).await,
+            Some(path) => Box::pin(self.operations(call, method, path)).await,
+            None => Err(call.unknown(&[])),
+        }
+    }
+
+    async fn alerts(&self, call: &Call, method: &str, path: &[&str]) -> Result<Answer, ApiError> {
         match (method, path) {
-            ("GET", ["alerts", "rules"]) => alerts::list_rules(self, call).await,
-            ("POST", ["alerts", "rules"]) => alerts::create_rule(self, call).await,
-            ("POST", ["alerts", "rules", "test"]) => alerts::test_rule(call),
-            ("GET", ["alerts", "rules", id]) => alerts::get_rule(self, id).await,
-            ("PUT", ["alerts", "rules", id]) => alerts::replace_rule(self, call, id).await,
-            ("PATCH", ["alerts", "rules", id]) => alerts::patch_rule(self, call, id).await,
-            ("DELETE", ["alerts", "rules", id]) => alerts::delete_rule(self, id).await,
-            ("GET", ["alerts", "instances"]) => alerts::list_instances(self, call).await,
-            ("GET", ["alerts", "instances", "active"]) => alerts::active_instances(self, call).await,
-            ("POST", ["alerts", "instances", id, "resolve"]) => alerts::resolve_instance(self, id).await,
+            ("GET", ["rules"]) => rules::list(self, call).await,
+            ("POST", ["rules"]) => rules::create(self, call).await,
+            ("POST", ["rules", "test"]) => rules::test(self, call).await,
+            ("GET", ["rules", id]) => rules::get(self, id).await,
+            ("PUT", ["rules", id]) => rules::replace(self, call, id).await,
+            ("PATCH", ["rules", id]) => rules::patch(self, call, id).await,
+            ("DELETE", ["rules", id]) => rules::delete(self, id).await,
+            ("GET", ["instances"]) => instances::list(self, call).await,
+            ("GET", ["instances", "active"]) => instances::list_active(self, call).await,
+            ("POST", ["instances", id, "resolve"]) => instances::resolve(self, call, id).await,
+            ("POST", ["instances", id, "acknowledge"]) => instances::acknowledge(self, call, id).await,
+            ("GET", ["history"]) => history::list(self, call).await,
+            ("GET", ["silences"]) => silences::list(self, call).await,
+            ("POST", ["silences"]) => silences::create(self, call).await,
+            ("POST", ["silences", "preview"]) => silences::preview(self, call).await,
+            ("GET", ["silences", id]) => silences::get(self, id).await,
+            ("PUT", ["silences", id]) => silences::replace(self, call, id).await,
+            ("DELETE", ["silences", id]) => silences::expire(self, id).await,
+            ("GET", ["inhibitions"]) => named::list::<Inhibition, B>(self, call, "inhibitions").await,
+            ("POST", ["inhibitions"]) => named::create::<Inhibition, B>(self, call).await,
+            ("GET", ["inhibitions", id]) => named::get::<Inhibition, B>(self, id).await,
+            ("PUT", ["inhibitions", id]) => named::replace::<Inhibition, B>(self, call, id).await,
+            ("DELETE", ["inhibitions", id]) => named::delete::<Inhibition, B>(self, id).await,
+            ("GET", ["mute-times"]) => named::list::<MuteTime, B>(self, call, "mute_times").await,
+            ("POST", ["mute-times"]) => named::create::<MuteTime, B>(self, call).await,
+            ("GET", ["mute-times", id]) => named::get::<MuteTime, B>(self, id).await,
+            ("PUT", ["mute-times", id]) => named::replace::<MuteTime, B>(self, call, id).await,
+            ("DELETE", ["mute-times", id]) => named::delete::<MuteTime, B>(self, id).await,
+            _ => Err(unknown(call)),
+        }
+    }
+
+    async fn channels(&self, call: &Call, method: &str, path: &[&str]) -> Result<Answer, ApiError> {
+        match (method, path) {
+            ("GET", []) => channels::list(self, call).await,
+            ("POST", []) => channels::create(self, call).await,
+            ("GET", [id]) => channels::get(self, id).await,
+            ("PUT", [id]) => channels::replace(self, call, id).await,
+            ("PATCH", [id]) => channels::patch(self, call, id).await,
+            ("DELETE", [id]) => channels::delete(self, id).await,
+            ("POST", [id, "test"]) => channels::test(self, id).await,
+            _ => Err(unknown(call)),
+        }
+    }
+
+    async fn operations(&self, call: &Call, method: &str, path: &[&str]) -> Result<Answer, ApiError> {
+        match (method, path) {
             ("POST", ["ops", "process-queue"]) => operations::process_queue(self, call).await,
             ("POST", ["ops", "compact"]) => operations::compact(self, call).await,
             ("POST", ["ops", "evaluate-alerts"]) => operations::evaluate_alerts(self, call).await,
+            ("POST", ["ops", "redrive-notifications"]) => operations::redrive_notifications(self, call).await,
             ("GET", ["stats", "queue"]) => statistics::queue(self, call).await,
             ("GET", ["stats", "system"]) => statistics::system(self).await,
-            (_, path) => Err(call.unknown(methods(path))),
+            _ => Err(unknown(call)),
         }
     }
+}
+
+fn unknown(call: &Call) -> ApiError {
+    let (_, path) = call.route();
+    call.unknown(methods(path.strip_prefix(&["api", "v1"]).unwrap_or_default()))
 }
 
 /// The methods of a path that exists. What matches no route of the gateway ends here, so a path of another function too, when
@@ -88,13 +119,14 @@ fn methods(path: &[&str]) -> &'static [&'static str] {
     match path {
         ["metrics"] => &["POST"],
         ["query"] | ["metrics", "names"] | ["metrics", _, "labels"] | ["metrics", _, "labels", _, "values"] => &["GET"],
-        ["alerts", "rules"] => &["GET", "POST"],
-        ["alerts", "rules", "test"] | ["alerts", "instances", _, "resolve"] => &["POST"],
-        ["ops", "process-queue" | "compact" | "evaluate-alerts"] => &["POST"],
-        ["alerts", "rules", _] => &["GET", "PUT", "PATCH", "DELETE"],
-        ["health"] | ["alerts", "instances"] | ["alerts", "instances", "active"] | ["stats", "queue" | "system"] => {
-            &["GET"]
-        }
+        ["health"] | ["stats", "queue" | "system"] => &["GET"],
+        ["ops", "process-queue" | "compact" | "evaluate-alerts" | "redrive-notifications"] => &["POST"],
+        ["channels"] | ["alerts", "rules" | "silences" | "inhibitions" | "mute-times"] => &["GET", "POST"],
+        ["alerts", "rules", "test"] | ["alerts", "silences", "preview"] | ["channels", _, "test"] => &["POST"],
+        ["alerts", "instances", _, "resolve" | "acknowledge"] => &["POST"],
+        ["alerts", "rules", _] | ["channels", _] => &["GET", "PUT", "PATCH", "DELETE"],
+        ["alerts", "silences" | "inhibitions" | "mute-times", _] => &["GET", "PUT", "DELETE"],
+        ["alerts", "instances" | "history"] | ["alerts", "instances", "active"] => &["GET"],
         _ => &[],
     }
 }

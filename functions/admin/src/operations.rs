@@ -1,16 +1,16 @@
 //! Operations by hand, and health.
 
+use crate::backends::{Backends, Redrive};
 use crate::handler::Admin;
-use crate::replay::{self, Kept};
+use crate::replay;
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 use tidemark_aws::health::Health;
 use tidemark_http::{Answer, Call, json};
 use tidemark_model::Timestamp;
 use tidemark_rules::tick::evaluate_all;
-use tidemark_rules::{AlertStore, Publish};
 use tidemark_tsdb::answer::store_failed;
-use tidemark_tsdb::stream::{DeadLetters, Stream};
-use tidemark_tsdb::{CompactError, Store, drain};
+use tidemark_tsdb::{CompactError, drain};
 use tidemark_wire::ApiError;
 
 /// How long an operation may take before it says what remains: the gateway waits 30 seconds, and one more step of work
@@ -23,6 +23,9 @@ pub(crate) const LEASE_MS: i64 = 30_000;
 /// How long before the invocation's end no further step is begun.
 const RESERVE_MS: i64 = 5_000;
 
+/// The most letters that one call sends back: their receivers are to take them as well.
+const MAX_REDRIVEN: usize = 1_000;
+
 /// When an operation that begins now has to come to its end.
 pub(crate) fn end_ms(call: &Call, now_ms: i64) -> i64 {
     let longest = now_ms.saturating_add(LONGEST_OPERATION_MS);
@@ -31,10 +34,7 @@ pub(crate) fn end_ms(call: &Call, now_ms: i64) -> i64 {
 }
 
 /// Stores what waits in the stream; with `{"from": time}` also what arrived since then and was stored before.
-pub(crate) async fn process_queue<A, P, S: Store, K: Stream + Kept, D: DeadLetters>(
-    admin: &Admin<A, P, S, K, D>,
-    call: &Call,
-) -> Result<Answer, ApiError> {
+pub(crate) async fn process_queue<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
     let clock = admin.clock;
     let end_ms = end_ms(call, clock());
     let from_ms = replay::from_ms(call, &admin.stream, clock()).await?;
@@ -45,10 +45,7 @@ pub(crate) async fn process_queue<A, P, S: Store, K: Stream + Kept, D: DeadLette
 }
 
 /// Compacts what is due, within the time of a call.
-pub(crate) async fn compact<A, P, S: Store, K, D>(
-    admin: &Admin<A, P, S, K, D>,
-    call: &Call,
-) -> Result<Answer, ApiError> {
+pub(crate) async fn compact<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
     let clock = admin.clock;
     let end_ms = end_ms(call, clock());
     // Boxed: the type of the whole way down to the socket is deeper than the compiler follows.
@@ -58,10 +55,7 @@ pub(crate) async fn compact<A, P, S: Store, K, D>(
     }
 }
 
-pub(crate) async fn evaluate_alerts<A: AlertStore, P: Publish, S: Store, K, D>(
-    admin: &Admin<A, P, S, K, D>,
-    call: &Call,
-) -> Result<Answer, ApiError> {
+pub(crate) async fn evaluate_alerts<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
     let clock = admin.clock;
     let now_ms = clock();
     let end_ms = end_ms(call, now_ms);
@@ -75,6 +69,15 @@ pub(crate) async fn evaluate_alerts<A: AlertStore, P: Publish, S: Store, K, D>(
     )
     .await;
     Ok(json(200, &summary.map_err(|failed| store_failed(&failed))?))
+}
+
+/// Sends back to `notify` what it gave up: `{"redriven", "remaining"}`.
+pub(crate) async fn redrive_notifications<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
+    let now_ms = (admin.clock)();
+    let left_ms = end_ms(call, now_ms).saturating_sub(now_ms);
+    let within = Duration::from_millis(u64::try_from(left_ms).unwrap_or_default());
+    let redriven = admin.letters.redrive(MAX_REDRIVEN, within).await;
+    Ok(json(200, &redriven.map_err(|failed| store_failed(&failed))?))
 }
 
 /// `{"status","timestamp","database","cache","stream"}`, and 503 when a part is not healthy.

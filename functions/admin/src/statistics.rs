@@ -1,33 +1,32 @@
 //! What is there: counted where something counts it already, never by reading it all.
 
+use crate::backends::Backends;
 use crate::handler::Admin;
 use crate::operations::end_ms;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tidemark_http::{Answer, Call, json};
 use tidemark_model::Timestamp;
+use tidemark_notify::LaneStore;
+use tidemark_notify::dispatch::OVERDUE_MS;
 use tidemark_rules::AlertStore;
 use tidemark_tsdb::answer::store_failed;
 use tidemark_tsdb::progress::Progress;
 use tidemark_tsdb::store::Checkpoint;
-use tidemark_tsdb::stream::Stream;
 use tidemark_tsdb::{Layout, ShardId, Store, StoreError, Tier, catalog, drain};
 use tidemark_wire::ApiError;
 
 /// How many buckets' progress is read at once.
 const READS_AT_ONCE: usize = 32;
 
-pub(crate) async fn queue<A, P, S: Store, K: Stream, D>(
-    admin: &Admin<A, P, S, K, D>,
-    call: &Call,
-) -> Result<Answer, ApiError> {
+pub(crate) async fn queue<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
     let clock = admin.clock;
     let end_ms = end_ms(call, clock());
     let stats = drain::queue_stats(&admin.stream, admin.reader.store(), || clock() >= end_ms).await;
     Ok(json(200, &stats.map_err(|failed| store_failed(&failed))?))
 }
 
-pub(crate) async fn system<A: AlertStore, P, S: Store, K, D>(admin: &Admin<A, P, S, K, D>) -> Result<Answer, ApiError> {
+pub(crate) async fn system<B: Backends>(admin: &Admin<B>) -> Result<Answer, ApiError> {
     let now_ms = (admin.clock)();
     let oldest_ms = admin.reader.oldest_ms(now_ms);
     let store = admin.reader.store();
@@ -39,8 +38,13 @@ pub(crate) async fn system<A: AlertStore, P, S: Store, K, D>(admin: &Admin<A, P,
         progress(store, layout),
     )
     .map_err(failed)?;
-    let (alerts, active) = futures::try_join!(admin.alerts.count_instances(), admin.alerts.count_active_instances())
-        .map_err(|failed| store_failed(&failed))?;
+    let overdue_before = Timestamp(now_ms.saturating_sub(OVERDUE_MS));
+    let (alerts, active, overdue) = futures::try_join!(
+        admin.alerts.count_instances(),
+        admin.alerts.count_active_instances(),
+        admin.settings.overdue(overdue_before),
+    )
+    .map_err(failed)?;
     let (oldest, newest) = time_range(&checkpoints, oldest_ms);
     Ok(json(
         200,
@@ -48,6 +52,7 @@ pub(crate) async fn system<A: AlertStore, P, S: Store, K, D>(admin: &Admin<A, P,
             "total_metrics": checkpoints.iter().map(|(_, checkpoint)| checkpoint.samples).sum::<u64>(),
             "total_alerts": alerts,
             "active_alerts": active,
+            "overdue_lanes": overdue.len(),
             "metric_names_count": names.len(),
             "time_range_start": oldest.map(Timestamp),
             "time_range_end": newest.map(Timestamp),

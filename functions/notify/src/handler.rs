@@ -1,47 +1,50 @@
-//! From queue messages to deliveries, and back to which messages have to come again.
+//! From queue messages to the dispatcher, and back to which messages have to come again.
 //!
-//! The messages of a batch are delivered side by side: a receiver that hangs delays nobody but itself.
+//! The messages of a batch are handled side by side: a receiver that hangs delays nobody but its own lane.
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use futures::future::join_all;
 use std::collections::HashMap;
 use tidemark_aws::NotifyQueue;
 use tidemark_model::Timestamp;
-use tidemark_notify::deliver::Arrival;
-use tidemark_notify::{Next, PostWebhook, deliver};
-use tidemark_rules::{AlertStore, TransitionEvent};
+use tidemark_notify::dispatch::{Arrival, Dispatcher, Next, Queue};
+use tidemark_notify::{Deliver, DocumentStore, LaneStore};
+use tidemark_rules::AlertStore;
 use tidemark_tsdb::StoreError;
 use tidemark_tsdb::answer::chain;
 
 /// The function.
-pub(crate) struct Notify<L, S, Q> {
-    pub(crate) log: L,
+pub(crate) struct Notify<A, N, S, Q> {
+    pub(crate) alerts: A,
+    pub(crate) store: N,
     pub(crate) sender: S,
     pub(crate) queue: Q,
     pub(crate) clock: fn() -> Timestamp,
+    /// From 0 to 1.
     pub(crate) jitter: fn() -> f64,
+    /// Another random name each time.
+    pub(crate) holder: fn() -> String,
 }
 
-/// Where messages go that are not done: back into their queue, or to the dead letters.
-pub(crate) trait Queue {
+/// A queue whose messages can be put off.
+pub(crate) trait Postpone {
     /// Hides a message for so many seconds.
     async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError>;
-
-    /// Sends a message's body to the dead letters.
-    async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError>;
 }
 
-impl Queue for NotifyQueue {
+impl Postpone for NotifyQueue {
     async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
         self.postpone(receipt_handle, seconds).await
     }
-
-    async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
-        self.dead_letter(body, reason).await
-    }
 }
 
-impl<L: AlertStore, S: PostWebhook, Q: Queue> Notify<L, S, Q> {
+impl<A, N, S, Q> Notify<A, N, S, Q>
+where
+    A: AlertStore,
+    N: LaneStore + DocumentStore,
+    S: Deliver,
+    Q: Queue + Postpone,
+{
     /// Handles each message on its own; what is not in the answer is done and deleted. The event source bounds how many
     /// there are at once.
     pub(crate) async fn handle(&self, event: SqsEvent) -> SqsBatchResponse {
@@ -60,28 +63,30 @@ impl<L: AlertStore, S: PostWebhook, Q: Queue> Notify<L, S, Q> {
     }
 
     async fn is_done(&self, message: &SqsMessage) -> bool {
-        let body = message.body.as_deref().unwrap_or_default();
-        let event = match TransitionEvent::from_json(body) {
-            Ok(event) => event,
-            Err(unreadable) => {
-                let cause = chain(&unreadable);
-                tracing::error!(cause, message_id = message.message_id, "a message cannot be read");
-                return self.dead_letter(message, &cause).await;
-            }
+        let dispatcher = Dispatcher {
+            alerts: &self.alerts,
+            store: &self.store,
+            sender: &self.sender,
+            queue: &self.queue,
+            clock: &self.clock,
+            jitter: &self.jitter,
         };
         let arrival = Arrival {
             receive_count: receive_count(&message.attributes),
-            now: (self.clock)(),
-            jitter: (self.jitter)(),
+            holder: (self.holder)(),
         };
+        let body = message.body.as_deref().unwrap_or_default();
         // Boxed: the type of the whole way down to the socket is deeper than the compiler follows.
-        match Box::pin(deliver(&event, &self.log, &self.sender, arrival)).await.next() {
+        match Box::pin(dispatcher.handle(body, &arrival)).await {
             Next::Done => true,
             Next::RetryIn(seconds) => {
                 self.postpone(message, u32::try_from(seconds).unwrap_or(u32::MAX)).await;
                 false
             }
-            Next::DeadLetter(reason) => self.dead_letter(message, &reason).await,
+            Next::DeadLetter(reason) => {
+                tracing::error!(reason, message_id = message.message_id, "a message goes to the dead letters");
+                self.dead_letter(message, &reason).await
+            }
         }
     }
 
@@ -99,8 +104,7 @@ impl<L: AlertStore, S: PostWebhook, Q: Queue> Notify<L, S, Q> {
         }
     }
 
-    /// Whether the dead letters have the message. One that they do not have comes back after the queue's own visibility
-    /// timeout, and is then settled from the log.
+    /// Whether the dead letters have the message. One that they do not have comes back after the queue's own visibility timeout.
     async fn dead_letter(&self, message: &SqsMessage, reason: &str) -> bool {
         let body = message.body.as_deref().unwrap_or_default();
         match self.queue.dead_letter(body, reason).await {

@@ -6,17 +6,26 @@ use aws_lambda_events::event::sqs::SqsEvent;
 use handler::Notify;
 use lambda_runtime::{LambdaEvent, service_fn};
 use tidemark_aws::config::Notify as Config;
-use tidemark_aws::{Clients, DynamoAlertStore, NotifyQueue, clock, logging};
-use tidemark_notify::{AddressGuard, WebhookSender};
+use tidemark_aws::{
+    Clients, DynamoAlertStore, DynamoNotifyStore, Mailer, NotifyQueue, SecretReader, TopicPublisher, clock, logging,
+};
+use tidemark_notify::{AddressGuard, Poster, Senders};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
     logging::init();
     let config = Config::from_env()?;
     let clients = Clients::new(&config.account);
+    let sender = Senders::new(
+        Poster::new(AddressGuard::with_allowed(config.webhook_allowed_cidrs))?,
+        SecretReader::new(clients.ssm(), clients.secretsmanager()),
+        Mailer::new(clients.sesv2()),
+        TopicPublisher::new(clients.sns()),
+    );
     let notify = Notify {
-        log: DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table),
-        sender: WebhookSender::new(AddressGuard::with_allowed(config.webhook_allowed_cidrs))?,
+        alerts: DynamoAlertStore::new(clients.dynamodb(), &config.alerts_table),
+        store: DynamoNotifyStore::new(clients.dynamodb(), &config.alerts_table),
+        sender,
         queue: NotifyQueue::new(
             clients.sqs(),
             config.notify_queue_url,
@@ -24,6 +33,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
         ),
         clock: clock::now,
         jitter: rand::random,
+        holder: || format!("{:032x}", rand::random::<u128>()),
     };
     let notify = &notify;
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| async move {

@@ -1,16 +1,28 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
 use super::*;
+use crate::backends::{Redrive, Redriven};
+use crate::replay::Kept;
 use lambda_http::Body;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemark_model::{Buckets, WindowLength};
+use tidemark_notify::{MemoryNotifyStore, RecordingSender};
 use tidemark_rules::MemoryAlertStore;
 use tidemark_rules::memory::MemoryTopic;
 use tidemark_tsdb::ingest::{Intake, RequestTimes, accept};
 use tidemark_tsdb::memory::{MemoryStore, MemoryStream};
+use tidemark_tsdb::stream::DeadLetters;
 use tidemark_tsdb::{Layout, Origin, Retention};
+
+mod channels;
+mod history;
+mod instances;
+mod operations;
+mod rules;
+mod settings;
+mod silences;
 
 const NOW: i64 = 1_767_225_600_000;
 
@@ -28,7 +40,34 @@ impl Kept for MemoryStream {
     }
 }
 
-type MemoryAdmin = Admin<MemoryAlertStore, MemoryTopic, MemoryStore, MemoryStream, Letters>;
+/// Everything in memory.
+struct Memory;
+
+impl Backends for Memory {
+    type Alerts = MemoryAlertStore;
+    type Settings = MemoryNotifyStore;
+    type Topic = MemoryTopic;
+    type Sender = RecordingSender;
+    type Letters = FewLetters;
+    type Samples = MemoryStore;
+    type Stream = MemoryStream;
+    type DeadLetters = Letters;
+}
+
+/// Five letters of `notify`, and time for as many as are asked for.
+struct FewLetters;
+
+impl Redrive for FewLetters {
+    async fn redrive(&self, at_most: usize, within: Duration) -> Result<Redriven, tidemark_tsdb::StoreError> {
+        let redriven = if within.is_zero() { 0 } else { at_most.min(5) };
+        Ok(Redriven {
+            redriven,
+            remaining: redriven < 5,
+        })
+    }
+}
+
+type MemoryAdmin = Admin<Memory>;
 
 fn layout() -> Layout {
     Layout {
@@ -45,16 +84,19 @@ fn layout() -> Layout {
 
 fn admin() -> MemoryAdmin {
     let store = Arc::new(MemoryStore::default());
-    Admin::new(Parts {
+    Admin {
         alerts: MemoryAlertStore::default(),
+        settings: MemoryNotifyStore::default(),
         topic: MemoryTopic::default(),
+        sender: RecordingSender::default(),
+        letters: FewLetters,
         reader: Reader::new(Arc::clone(&store), layout(), 1_000_000),
         compactor: Compactor::new(Arc::clone(&store), layout(), 30_000),
-        consumer: Consumer::new(store, layout(), Origin::Operator, Arc::new(|| NOW)),
+        consumer: Mutex::new(Consumer::new(store, layout(), Origin::Operator, Arc::new(|| NOW))),
         stream: MemoryStream::new(layout().buckets, 2, NOW),
         dead_letters: Letters,
         clock: || NOW,
-    })
+    }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -97,229 +139,47 @@ fn push(admin: &MemoryAdmin, host: &str, value: f64) {
     block_on(accept(&admin.stream, &intake, body.as_bytes(), times)).unwrap();
 }
 
+/// The status, and the field that is at fault.
+fn field(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"]["field"].as_str().unwrap_or_default())
+}
+
+/// The status, and the id of the error.
+fn error_id(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"]["id"].as_str().unwrap_or_default())
+}
+
+/// Every entry of a list that is asked for two at a time.
+fn all(admin: &MemoryAdmin, path: &str, noun: &str) -> Vec<Value> {
+    let mut entries = Vec::new();
+    let join = if path.contains('?') { '&' } else { '?' };
+    let mut target = format!("{path}{join}limit=2");
+    loop {
+        let (status, page) = ask(admin, "GET", &target, &Value::Null);
+        assert_eq!(status, 200, "{page}");
+        entries.extend(page[noun].as_array().unwrap().iter().cloned());
+        match page["next_token"].as_str() {
+            Some(token) => target = format!("{path}{join}limit=2&next_token={token}"),
+            None => return entries,
+        }
+    }
+}
+
+/// Some rules that fire, each on one host.
+fn fire(admin: &MemoryAdmin, hosts: &[&str]) -> Vec<Value> {
+    ask(admin, "POST", "/alerts/rules", &rule("hot"));
+    for host in hosts {
+        push(admin, host, 97.5);
+    }
+    ask(admin, "POST", "/ops/process-queue", &Value::Null);
+    let (_, tick) = ask(admin, "POST", "/ops/evaluate-alerts", &Value::Null);
+    assert_eq!(tick["alerts_triggered"], json!(hosts.len()), "{tick}");
+    all(admin, "/alerts/instances/active", "instances")
+}
+
 fn rule(name: &str) -> Value {
     json!({"name": name, "metric_name": "cpu", "condition": ">", "threshold": 90, "duration_seconds": 0,
            "severity": "critical", "webhook_url": "https://hooks.example.com/x"})
-}
-
-#[test]
-fn a_rule_lives_from_its_creation_to_its_deletion() {
-    let admin = admin();
-    let (status, created) = ask(&admin, "POST", "/alerts/rules", &rule("hot"));
-    assert_eq!(status, 201);
-    let path = format!("/alerts/rules/{}", created["id"].as_str().unwrap());
-    assert_eq!(ask(&admin, "GET", &path, &Value::Null).1["threshold"], json!(90.0));
-    let (status, patched) = ask(&admin, "PATCH", &path, &json!({"threshold": 95.5}));
-    assert_eq!(
-        (status, &patched["threshold"], &patched["name"]),
-        (200, &json!(95.5), &json!("hot"))
-    );
-    let (status, replaced) = ask(&admin, "PUT", &path, &rule("hotter"));
-    assert_eq!(
-        (status, &replaced["name"], &replaced["id"]),
-        (200, &json!("hotter"), &created["id"])
-    );
-    assert_eq!(ask(&admin, "DELETE", &path, &Value::Null), (204, Value::Null));
-    assert_eq!(ask(&admin, "GET", &path, &Value::Null).0, 404);
-    assert_eq!(ask(&admin, "DELETE", &path, &Value::Null).0, 404);
-}
-
-#[test]
-fn a_taken_name_and_a_bad_field_are_refused_by_name() {
-    let admin = admin();
-    ask(&admin, "POST", "/alerts/rules", &rule("hot"));
-    let (status, taken) = ask(&admin, "POST", "/alerts/rules", &rule("hot"));
-    assert_eq!((status, &taken["error"]["field"]), (409, &json!("name")));
-    let mut wrong = rule("cold");
-    wrong["condition"] = json!("=>");
-    let (status, refused) = ask(&admin, "POST", "/alerts/rules", &wrong);
-    assert_eq!((status, &refused["error"]["field"]), (400, &json!("condition")));
-    assert_eq!(ask(&admin, "POST", "/alerts/rules", &Value::Null).0, 400);
-}
-
-#[test]
-fn lists_of_rules_page_to_their_end() {
-    let admin = admin();
-    for at in 0..5 {
-        ask(&admin, "POST", "/alerts/rules", &rule(&format!("rule {at}")));
-    }
-    let mut names = Vec::new();
-    let mut target = "/alerts/rules?limit=2".to_owned();
-    loop {
-        let (_, page) = ask(&admin, "GET", &target, &Value::Null);
-        names.extend(
-            page["rules"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|rule| rule["name"].clone()),
-        );
-        match page["next_token"].as_str() {
-            Some(token) => target = format!("/alerts/rules?limit=2&next_token={token}"),
-            None => break,
-        }
-    }
-    names.sort_by_key(Value::to_string);
-    assert_eq!(names.len(), 5);
-    names.dedup();
-    assert_eq!(names.len(), 5);
-}
-
-#[test]
-fn what_waits_is_stored_evaluated_told_and_resolved() {
-    let admin = admin();
-    ask(&admin, "POST", "/alerts/rules", &rule("hot"));
-    push(&admin, "web-02", 97.5);
-    let (_, queue) = ask(&admin, "GET", "/stats/queue", &Value::Null);
-    assert_eq!(
-        (
-            &queue["total_events"],
-            &queue["unconsumed_events"],
-            &queue["partitions"]
-        ),
-        (&json!(1), &json!(1), &json!(2))
-    );
-    let (status, drained) = ask(&admin, "POST", "/ops/process-queue", &Value::Null);
-    assert_eq!(
-        (status, drained),
-        (200, json!({"fetched": 1, "written": 1, "errors": 0, "remaining": 0}))
-    );
-    let (_, tick) = ask(&admin, "POST", "/ops/evaluate-alerts", &Value::Null);
-    assert_eq!(
-        (
-            &tick["rules_evaluated"],
-            &tick["alerts_triggered"],
-            &tick["alerts_resolved"]
-        ),
-        (&json!(1), &json!(1), &json!(0))
-    );
-
-    let (_, active) = ask(&admin, "GET", "/alerts/instances/active", &Value::Null);
-    let instance = &active["instances"][0];
-    assert_eq!(
-        (&instance["state"], &instance["labels"], &instance["current_value"]),
-        (&json!("firing"), &json!({"host": "web-02"}), &json!(97.5))
-    );
-    assert_eq!(
-        ask(&admin, "GET", "/alerts/instances?state=resolved", &Value::Null).1["instances"],
-        json!([])
-    );
-    let (_, system) = ask(&admin, "GET", "/stats/system", &Value::Null);
-    assert_eq!(
-        (
-            &system["total_metrics"],
-            &system["total_alerts"],
-            &system["active_alerts"]
-        ),
-        (&json!(1), &json!(1), &json!(1))
-    );
-    assert_eq!(
-        (&system["metric_names_count"], &system["time_range_end"]),
-        (&json!(1), &json!("2026-01-01T00:00:00.000Z"))
-    );
-
-    let of = |rule: &str| {
-        let (_, found) = ask(&admin, "GET", &format!("/alerts/instances?rule={rule}"), &Value::Null);
-        found["instances"].as_array().unwrap().len()
-    };
-    assert_eq!(
-        (of("hot"), of(instance["rule_id"].as_str().unwrap()), of("cold")),
-        (1, 1, 0)
-    );
-
-    let resolve = format!("/alerts/instances/{}/resolve", instance["id"].as_str().unwrap());
-    assert_eq!(ask(&admin, "POST", &resolve, &Value::Null).1["state"], "resolved");
-    let (status, again) = ask(&admin, "POST", &resolve, &Value::Null);
-    assert_eq!((status, &again["error"]["id"]), (409, &json!("invalid-state")));
-    let told: Vec<&str> = admin.topic.take().iter().map(|event| event.kind.as_str()).collect();
-    assert_eq!(told, ["firing", "resolved"]);
-}
-
-#[test]
-fn the_queue_can_be_processed_again_from_a_time_that_the_stream_keeps() {
-    let admin = admin();
-    push(&admin, "web-01", 1.0);
-    let process = |body: Value| ask(&admin, "POST", "/ops/process-queue", &body);
-    let count = |(status, drained): (u16, Value)| {
-        assert_eq!(status, 200, "{drained}");
-        (
-            drained["fetched"].as_u64().unwrap(),
-            drained["written"].as_u64().unwrap(),
-        )
-    };
-    assert_eq!(count(process(json!({}))), (1, 1));
-    assert_eq!(count(process(json!({"from": null}))), (0, 0), "it is stored already");
-    let second = NOW / 1_000;
-    for from in [
-        json!(second),
-        json!(second - 86_400),
-        json!((second - 60).to_string()),
-        json!("2026-01-01T00:00:00Z"),
-        json!("2026-01-01T01:30:00+02:00"),
-    ] {
-        assert_eq!(count(process(json!({ "from": from }))), (1, 1), "{from}");
-    }
-    // It was counted once.
-    let (_, queue) = ask(&admin, "GET", "/stats/queue", &Value::Null);
-    assert_eq!(queue["total_events"], 1, "{queue}");
-    for (from, reason) in [
-        (json!(second + 1), "is in the future"),
-        (
-            json!(second - 86_401),
-            "is longer ago than the stream keeps records, which is 24 hours",
-        ),
-        (json!("yesterday"), "must be RFC 3339"),
-        (json!(NOW), "milliseconds"),
-        (json!(true), "is no time"),
-    ] {
-        let (status, refused) = process(json!({ "from": from }));
-        let error = &refused["error"];
-        assert_eq!((status, &error["field"]), (400, &json!("from")), "{refused}");
-        assert!(error["message"].as_str().unwrap().contains(reason), "{refused}");
-    }
-    let (status, refused) = process(json!({"form": 1}));
-    assert_eq!((status, &refused["error"]["field"]), (400, &json!("form")));
-    assert_eq!(process(json!([1])).0, 400);
-}
-
-#[test]
-fn what_is_due_is_compacted_by_hand_and_seen_in_the_statistics() {
-    let admin = admin();
-    let tiers = || ask(&admin, "GET", "/stats/system", &Value::Null).1;
-    let before = tiers();
-    assert_eq!(
-        before["tiers"][0],
-        json!({"tier": "raw", "retention_seconds": 86_400, "compacted_before": null})
-    );
-    let (status, report) = ask(&admin, "POST", "/ops/compact", &Value::Null);
-    assert_eq!(
-        (status, &report["buckets"], &report["failed"]),
-        (200, &json!(4), &json!(0))
-    );
-    assert_eq!(report["remaining"], json!(false));
-    let after = tiers();
-    // The window before the grace, and the day that is over by then.
-    let through: Vec<&Value> = after["tiers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|tier| &tier["compacted_before"])
-        .collect();
-    let before_grace = json!("2025-12-31T22:00:00.000Z");
-    assert_eq!(
-        through,
-        [&before_grace, &before_grace, &json!("2025-12-31T00:00:00.000Z")]
-    );
-    assert_eq!(after["dirty_windows"], 0);
-    assert_eq!(ask(&admin, "POST", "/ops/compact", &Value::Null).1["buckets"], 0);
-}
-
-#[test]
-fn a_condition_can_be_tested() {
-    let body = json!({"metric_name": "cpu", "condition": ">", "threshold": 90, "current_value": 92.5});
-    let (status, answer) = ask(&admin(), "POST", "/alerts/rules/test", &body);
-    assert_eq!((status, &answer["triggered"]), (200, &json!(true)));
-    assert!(answer["reason"].as_str().unwrap().contains("92.5"));
 }
 
 #[test]

@@ -5,21 +5,22 @@ use serde_json::json;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tidemark_notify::{Failure, RecordingSender};
+use tidemark_notify::dispatch::MemoryQueue;
+use tidemark_notify::recording::RecordedTarget;
+use tidemark_notify::{Failure, MemoryNotifyStore, Notification, RecordingSender, Target};
 use tidemark_rules::MemoryAlertStore;
 
+/// The dispatcher's queue in memory, whose messages can be put off and whose dead letters can be out of reach.
 #[derive(Default)]
-struct MemoryQueue {
+struct TestQueue {
+    memory: MemoryQueue,
     postponed: Mutex<Vec<(String, u32)>>,
-    letters: Mutex<Vec<(String, String)>>,
     broken: AtomicBool,
 }
 
-impl Queue for MemoryQueue {
-    async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
-        let mut postponed = self.postponed.lock().unwrap();
-        postponed.push((receipt_handle.to_owned(), seconds));
-        Ok(())
+impl Queue for TestQueue {
+    async fn wake(&self, lane: &str, delay_seconds: u32) -> Result<(), StoreError> {
+        self.memory.wake(lane, delay_seconds).await
     }
 
     async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
@@ -29,23 +30,33 @@ impl Queue for MemoryQueue {
                 source: None,
             });
         }
-        let mut letters = self.letters.lock().unwrap();
-        letters.push((body.to_owned(), reason.to_owned()));
+        self.memory.dead_letter(body, reason).await
+    }
+}
+
+impl Postpone for TestQueue {
+    async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
+        let mut postponed = self.postponed.lock().unwrap();
+        postponed.push((receipt_handle.to_owned(), seconds));
         Ok(())
     }
 }
 
-fn notify() -> Notify<MemoryAlertStore, RecordingSender, MemoryQueue> {
+type TestNotify<S> = Notify<MemoryAlertStore, MemoryNotifyStore, S, TestQueue>;
+
+fn notify() -> TestNotify<RecordingSender> {
     with_sender(RecordingSender::new())
 }
 
-fn with_sender<S>(sender: S) -> Notify<MemoryAlertStore, S, MemoryQueue> {
+fn with_sender<S>(sender: S) -> TestNotify<S> {
     Notify {
-        log: MemoryAlertStore::default(),
+        alerts: MemoryAlertStore::default(),
+        store: MemoryNotifyStore::default(),
         sender,
-        queue: MemoryQueue::default(),
+        queue: TestQueue::default(),
         clock: || Timestamp(1_767_225_600_000),
         jitter: || 1.0,
+        holder: || "holder".to_owned(),
     }
 }
 
@@ -75,15 +86,17 @@ fn firing() -> String {
     include_str!("firing_event.json").to_owned()
 }
 
-/// The same to another receiver.
+/// The same of another rule, to another receiver.
 fn firing_to(url: &str) -> String {
     let mut event: serde_json::Value = serde_json::from_str(&firing()).unwrap();
     event["rule"]["webhook_url"] = json!(url);
+    event["rule"]["id"] = json!(url);
+    event["instance_id"] = json!(format!("instance of {url}"));
     event["id"] = json!(format!("to {url}"));
     event.to_string()
 }
 
-fn handle<S: PostWebhook>(notify: &Notify<MemoryAlertStore, S, MemoryQueue>, event: SqsEvent) -> Vec<String> {
+fn handle<S: Deliver>(notify: &TestNotify<S>, event: SqsEvent) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -101,9 +114,12 @@ fn handle<S: PostWebhook>(notify: &Notify<MemoryAlertStore, S, MemoryQueue>, eve
 #[test]
 fn a_delivered_message_is_done_and_a_repetition_sends_nothing() {
     let notify = notify();
-    assert!(handle(&notify, event(&[firing(), firing()])).is_empty());
-    assert_eq!(notify.sender.posted().len(), 1);
-    assert_eq!(notify.sender.posted()[0].url, "https://hooks.example.com/oncall");
+    assert!(handle(&notify, event(&[firing()])).is_empty());
+    assert!(handle(&notify, event(&[firing()])).is_empty());
+    let attempts = notify.sender.attempts();
+    assert_eq!(attempts.len(), 1);
+    let url = "https://hooks.example.com/oncall".to_owned();
+    assert_eq!(attempts[0].target, RecordedTarget::Webhook { url });
 }
 
 #[test]
@@ -119,41 +135,41 @@ fn only_the_message_that_failed_comes_again_after_a_pause() {
     assert_eq!(postponed.len(), 1);
     assert_eq!(postponed[0].0, "receipt-0");
     assert!(postponed[0].1 > 0);
+    assert_eq!(notify.sender.delivered().len(), 1);
 }
 
 #[test]
-fn what_is_given_up_goes_to_the_dead_letters_and_is_done() {
+fn what_is_given_up_and_what_cannot_be_read_goes_to_the_dead_letters_and_is_done() {
     let notify = notify();
     notify.sender.fail_next([Failure::Permanent {
         reason: "status 404".to_owned(),
     }]);
-    assert!(handle(&notify, event(&[firing(), "not an event".to_owned()])).is_empty());
+    let old = r#"{"type":"event","schema_version":1}"#.to_owned();
+    assert!(handle(&notify, event(&[firing(), "not an event".to_owned(), old.clone()])).is_empty());
     assert!(notify.queue.postponed.lock().unwrap().is_empty());
-    let letters = notify.queue.letters.lock().unwrap().clone();
-    let reason = "webhook: the failure is permanent: status 404";
-    assert_eq!(letters[0], (firing(), reason.to_owned()));
-    assert_eq!(letters[1].0, "not an event");
-    assert!(letters[1].1.contains("not a transition event"), "{}", letters[1].1);
+    let mut letters = notify.queue.memory.take_letters();
+    letters.sort_by_key(|letter| !letter.body.contains("\"letter\""));
+    assert_eq!(letters.len(), 3);
+    assert!(letters[0].body.contains("status 404"), "{}", letters[0].body);
+    let unread: Vec<&str> = letters[1..].iter().map(|letter| letter.body.as_str()).collect();
+    assert_eq!(unread, ["not an event", old.as_str()]);
+    assert!(letters[2].reason.contains("schema version 1"), "{}", letters[2].reason);
 }
 
 #[test]
 fn a_message_that_does_not_reach_the_dead_letters_comes_again() {
     let notify = notify();
     notify.queue.broken.store(true, Ordering::SeqCst);
-    notify.sender.fail_next([Failure::Permanent {
-        reason: "status 404".to_owned(),
-    }]);
-    let failed = handle(&notify, event(&[firing(), "not an event".to_owned()]));
-    assert_eq!(failed, ["message-0", "message-1"]);
+    assert_eq!(handle(&notify, event(&["not an event".to_owned()])), ["message-0"]);
 }
 
 /// Takes one message only after it has taken another.
 #[derive(Default)]
 struct Hanging(tokio::sync::Notify);
 
-impl PostWebhook for Hanging {
-    async fn post(&self, url: &str, _: Vec<u8>, _: &str, _: Timestamp) -> Result<(), Failure> {
-        if url.ends_with("/hangs") {
+impl Deliver for Hanging {
+    async fn deliver(&self, target: Target<'_>, _: &Notification, _: Timestamp) -> Result<(), Failure> {
+        if matches!(target, Target::Webhook { url } if url.ends_with("/hangs")) {
             self.0.notified().await;
         } else {
             self.0.notify_one();
