@@ -5,7 +5,8 @@ use crate::vector::Row;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use tidemark_model::{Labels, Sample, Timestamp};
+use std::sync::atomic::{AtomicI64, AtomicU16, AtomicUsize, Ordering};
+use tidemark_model::{Bucket, Labels, Sample, Timestamp};
 use tidemark_tsdb::{Select, SelectError, SelectedSeries, Selector};
 
 /// A rule that fires on each series of `cpu` above 90, changed by the fields of `extra`.
@@ -62,6 +63,12 @@ pub(crate) struct Data {
     pub(crate) broken: Mutex<Vec<String>>,
     /// The metrics of all selections made.
     pub(crate) selections: Mutex<Vec<String>>,
+    /// The most samples of a selection; 0: any number.
+    pub(crate) most_samples: AtomicUsize,
+    /// How many buckets the metrics are spread over; 0: one.
+    pub(crate) buckets: AtomicU16,
+    /// The oldest second of which samples are kept, when it is not 0.
+    pub(crate) oldest: AtomicI64,
 }
 
 impl Data {
@@ -99,6 +106,26 @@ impl Select for Data {
                 .filter(|sample| (start_ms..=end_ms).contains(&sample.timestamp_ms))
                 .collect(),
         });
-        Ok(selected.filter(|one| !one.samples.is_empty()).collect())
+        let selected: Vec<SelectedSeries> = selected.filter(|one| !one.samples.is_empty()).collect();
+        let (found, limit) = (
+            selected.iter().map(|one| one.samples.len()).sum::<usize>(),
+            self.most_samples.load(Ordering::SeqCst),
+        );
+        if limit > 0 && found > limit {
+            return Err(SelectError::TooManySamples { limit });
+        }
+        Ok(selected)
+    }
+
+    fn bucket(&self, metric: &str) -> Bucket {
+        let buckets = self.buckets.load(Ordering::SeqCst).max(1);
+        Bucket(metric.bytes().map(u16::from).sum::<u16>() % buckets)
+    }
+
+    fn oldest_sample_ms(&self, _: i64) -> i64 {
+        match self.oldest.load(Ordering::SeqCst) {
+            0 => i64::MIN,
+            seconds => at(seconds).0,
+        }
     }
 }

@@ -1,35 +1,86 @@
-//! One evaluation of all rules: read facts, decide, execute.
+//! One evaluation of the rules of a shard: read facts, decide, execute.
 //!
 //! The flow of a tick:
-//! 1. Load the instances, *then* the rules. An instance is made by a rule that was there before it; read the other way
-//!    round, a rule created in between by another evaluation would look deleted.
-//! 2. Publish what earlier ticks saved and did not get rid of (their outboxes), and empty those outboxes.
-//! 3. For each distinct (selector, range) select the samples once, for all rules that ask the same.
-//! 4. For each rule build the result vector, [`decide`](crate::decide), save each changed instance under its version, publish the
-//!    transitions of those saved, empty their outboxes.
+//! 1. Load how far the shard has come, the instances, *then* the rules. An instance is made by a rule that was there before it; read the
+//!    other way round, a rule created in between by another evaluation would look deleted.
+//! 2. Tell what earlier ticks saved and could not tell (their outboxes): `tell`.
+//! 3. End what belongs to disabled and deleted rules. Which rules are due, and for how long nobody looked at each: `due`.
+//! 4. For each bucket one read pass ([`Select::select_many`]); in it one selection for all rules that ask for the same series, cut to the
+//!    window of each: `read`.
+//! 5. For each rule the result vector, [`decide`](crate::decide::decide), save each changed instance under its version, tell the
+//!    transitions of those saved: `act`.
+//! 6. When nothing is left undone, let the heartbeats beat. Save how far the shard has come, and which rules are owed.
 //!
-//! A crash after a save leaves the transition in the outbox, for step 2 of the next tick. A crash after a publish publishes
-//! again, under the same id; `notify` drops the duplicate. Two ticks at once: for each instance one of them saves, the other
-//! meets a conflict and leaves it to the winner. A rule whose samples cannot be read keeps its state as it is and counts as failed;
-//! the others go on. A tick that runs out of time skips what it has not begun; the next one begins elsewhere.
+//! **What may go wrong.** A crash after a save leaves the transition in the outbox, for step 2 of the next tick. A crash after a publish
+//! publishes again, under the same id; `notify` drops the duplicate. A crash before the end leaves the shard where it was: the next tick
+//! does the same again. Two ticks at once: for each instance one of them saves, the other meets a conflict and leaves it to the winner. A
+//! second tick in the same minute finds what the first one left. A rule whose samples cannot be read keeps its state as it is, counts as
+//! failed and is owed: the next tick evaluates it, however long its interval. A tick that runs out of time skips what it has not begun,
+//! and owes it; the next one begins elsewhere.
 
-use crate::decide::{Change, Decision, decide, decide_orphans};
+use crate::decide::{decide, decide_orphans};
 use crate::event::{Message, Publish};
-use crate::instance::{Instance, TransitionKind};
-use crate::rule::Rule;
-use crate::store::{AlertStore, Saved, StoreError};
-use crate::vector;
+use crate::instance::{Instance, InstanceState, Transition, TransitionKind, TransitionReason, incident_id};
+use crate::rule::{Query, Rule};
+use crate::store::{AlertStore, StoreError, TickState};
+use act::Done;
+use due::Past;
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
-use tidemark_model::{LabelFilter, Timestamp};
-use tidemark_tsdb::{Select, Selector};
+use std::collections::{HashMap, HashSet};
+use tidemark_model::Timestamp;
+use tidemark_tsdb::Select;
 
-/// How many selections run at the same time: each holds the samples of one selector in memory.
-const SELECTIONS_AT_ONCE: usize = 8;
+mod act;
+mod due;
+mod read;
+mod tell;
 
-/// How many writes of one rule run at the same time.
-const WRITES_AT_ONCE: usize = 16;
+pub(crate) use tell::publish_outboxes;
+
+/// How many rules one invocation evaluates, before others help it.
+pub const RULES_PER_SHARD: u64 = 2_000;
+
+/// How many buckets are read at the same time; each holds the samples of a few selections in memory.
+const BUCKETS_AT_ONCE: usize = 3;
+
+/// The parts of the world that a tick works on.
+#[derive(Clone, Copy)]
+pub struct World<'a, A, D, P> {
+    /// Rules, instances, history.
+    pub alerts: &'a A,
+    /// Samples.
+    pub data: &'a D,
+    /// Where transitions are published.
+    pub publisher: &'a P,
+    /// The time of the tick.
+    pub now: Timestamp,
+    /// Asked before each selection; once it says no, the rules left over are skipped.
+    pub may_go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// A part of the rules: one of `of`, counted from 0. All rules of a bucket are in one shard, so that no bucket is read twice. Heartbeats
+/// and what deleted rules left are in shard 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    /// Which.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+/// Which rules a tick evaluates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Those whose interval has passed, on a schedule with a tick every so many milliseconds.
+    Due {
+        /// How long it is from tick to tick.
+        every_ms: i64,
+    },
+    /// All of them, as if the schedule had been there all the time. The state of the schedule stays as it is, and no heart beats: that
+    /// somebody asks is no sign that the schedule lives.
+    All,
+}
 
 /// What a tick did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -42,14 +93,22 @@ pub struct TickSummary {
     pub alerts_resolved: usize,
     /// Rules whose samples could not be read or whose state could not be saved. The next tick tries again.
     pub rules_failed: usize,
-    /// Rules that were not begun because time ran out.
+    /// Rules that were not begun because time ran out. The next tick evaluates them.
     pub rules_skipped: usize,
     /// Instances that another evaluation saved first.
     pub conflicts: usize,
     /// Rows that became no instance because their rule has too many.
     pub rows_dropped: usize,
-    /// Transitions that were saved but could not be published yet.
+    /// Transitions that were saved but could not be told yet.
     pub unpublished: usize,
+    /// Signs of life that were published.
+    pub beats: usize,
+    /// How often samples were selected.
+    pub selections: usize,
+    /// In how many passes: one for each bucket that has rules which are due.
+    pub read_passes: usize,
+    /// How many samples the selections had.
+    pub samples_read: usize,
 }
 
 impl TickSummary {
@@ -62,31 +121,49 @@ impl TickSummary {
         self.conflicts += other.conflicts;
         self.rows_dropped += other.rows_dropped;
         self.unpublished += other.unpublished;
+        self.beats += other.beats;
+        self.selections += other.selections;
+        self.read_passes += other.read_passes;
+        self.samples_read += other.samples_read;
+    }
+
+    /// Whether it left nothing to the next tick.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.rules_failed + self.rules_skipped + self.unpublished == 0
     }
 }
 
-/// The parts of the world that a tick works on.
-struct World<'a, A, D, P> {
-    alerts: &'a A,
-    data: &'a D,
-    publisher: &'a P,
-    now: Timestamp,
-    may_go_on: &'a (dyn Fn() -> bool + Sync),
+impl Shard {
+    /// All rules in one.
+    pub const WHOLE: Self = Self { index: 0, of: 1 };
+
+    /// How many shards so many rules take.
+    #[must_use]
+    pub fn count_for(rules: u64) -> u32 {
+        u32::try_from(rules.div_ceil(RULES_PER_SHARD))
+            .unwrap_or(u32::MAX)
+            .max(1)
+    }
+
+    fn has(self, rule: &Rule, data: &impl Select) -> bool {
+        let home = match &rule.spec.query {
+            Query::Threshold(threshold) => u32::from(data.bucket(&threshold.metric_name).0) % self.of.max(1),
+            Query::Heartbeat => 0,
+        };
+        home == self.index
+    }
 }
 
 /// The instances of each rule.
 type ByRule = HashMap<String, Vec<Instance>>;
 
-/// Rules that read the same samples.
-struct Shared<'a> {
-    selector: Selector,
-    start_ms: i64,
-    end_ms: i64,
-    rules: Vec<&'a Rule>,
+/// What is known of the instances of a rule.
+fn instances_of<'a>(by_rule: &'a ByRule, rule: &Rule) -> &'a [Instance] {
+    by_rule.get(&rule.id).map_or(&[], Vec::as_slice)
 }
 
-/// Evaluates every enabled rule once. `may_go_on` is asked before each selection; once it says no, the rules left over are
-/// skipped, and later ticks, which begin elsewhere, make up for them.
+/// Evaluates every enabled rule once, whatever its interval: see [`Which::All`].
 ///
 /// # Errors
 /// When the rules or the instances cannot be loaded. Whatever fails later is counted in the summary and logged.
@@ -97,17 +174,6 @@ pub async fn evaluate_all<A: AlertStore, D: Select, P: Publish>(
     now: Timestamp,
     may_go_on: &(dyn Fn() -> bool + Sync),
 ) -> Result<TickSummary, StoreError> {
-    let mut instances = alerts.load_instances().await?;
-    let rules = alerts.load_rules().await?;
-    let mut summary = TickSummary {
-        unpublished: publish_outboxes(alerts, publisher, &mut instances).await,
-        ..TickSummary::default()
-    };
-
-    let mut by_rule: ByRule = HashMap::new();
-    for instance in instances {
-        by_rule.entry(instance.rule.id.clone()).or_default().push(instance);
-    }
     let world = World {
         alerts,
         data,
@@ -115,223 +181,167 @@ pub async fn evaluate_all<A: AlertStore, D: Select, P: Publish>(
         now,
         may_go_on,
     };
-    let (enabled, disabled): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.spec.enabled);
-    let mut shared = share(enabled, now);
-    let first = first_selection(now, shared.len());
-    shared.rotate_left(first);
-    let evaluations: Vec<_> = shared.iter().map(|shared| world.evaluate(shared, &by_rule)).collect();
-    let mut evaluations = stream::iter(evaluations).buffer_unordered(SELECTIONS_AT_ONCE);
-    while let Some(one) = evaluations.next().await {
-        summary.add(one);
-    }
-
-    for rule in &disabled {
-        let previous = by_rule.get(&rule.id).map_or(&[][..], Vec::as_slice);
-        summary.add(world.execute(&rule.id, decide(rule, previous, &[], now, 0)).await);
-    }
-    for (rule_id, previous) in &by_rule {
-        if !rules.iter().any(|rule| rule.id == *rule_id) {
-            summary.add(world.execute(rule_id, decide_orphans(previous, now)).await);
-        }
-    }
-    Ok(summary)
+    evaluate(&world, Shard::WHOLE, Which::All).await
 }
 
-/// Which selection a tick begins with, so that ticks that run out of time do not skip the same rules for ever.
+/// One tick of a shard; see the module.
 ///
-/// The minute's place in the golden section's sequence (Fibonacci hashing): the beginnings of ticks spread over all
-/// selections, also when several minutes lie between them. A step of one per minute would not: with five selections and a
-/// tick every five minutes it would always begin with the same one.
-fn first_selection(now: Timestamp, selections: usize) -> usize {
-    const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / 1.618…
-    let minute = now.0.div_euclid(60_000) as u64;
-    let place = u128::from(minute.wrapping_mul(GOLDEN));
-    // Below `selections`: a place is below 2^64.
-    ((place * selections as u128) >> 64) as usize
-}
-
-/// Brings rules that read the same samples together.
-fn share(rules: Vec<&Rule>, now: Timestamp) -> Vec<Shared<'_>> {
-    let mut shared: BTreeMap<(&str, &LabelFilter, i64), Shared<'_>> = BTreeMap::new();
-    for rule in rules {
-        let (start_ms, end_ms) = vector::range(&rule.spec.query, now.0).unwrap_or((now.0, now.0));
-        let crate::rule::Query::Threshold(threshold) = &rule.spec.query else {
-            continue;
-        };
-        let key = (threshold.metric_name.as_str(), &threshold.labels, start_ms);
-        let entry = shared.entry(key).or_insert_with(|| Shared {
-            selector: Selector {
-                metric: threshold.metric_name.clone(),
-                filter: threshold.labels.clone(),
-            },
-            start_ms,
-            end_ms,
-            rules: Vec::new(),
-        });
-        entry.rules.push(rule);
-    }
-    shared.into_values().collect()
-}
-
-impl<A: AlertStore, D: Select, P: Publish> World<'_, A, D, P> {
-    /// Evaluates the rules that read the same samples.
-    async fn evaluate(&self, shared: &Shared<'_>, by_rule: &ByRule) -> TickSummary {
-        let mut summary = TickSummary::default();
-        if !(self.may_go_on)() {
-            summary.rules_skipped = shared.rules.len();
-            tracing::warn!(
-                rules = shared.rules.len(),
-                "no time left to evaluate rules on this tick"
-            );
-            return summary;
-        }
-        let series = match self.data.select(&shared.selector, shared.start_ms, shared.end_ms).await {
-            Ok(series) => series,
-            Err(error) => {
-                summary.rules_failed = shared.rules.len();
-                let error = &error as &dyn std::error::Error;
-                for rule in &shared.rules {
-                    tracing::warn!(
-                        rule_id = rule.id,
-                        error,
-                        "a rule's samples could not be read; its alerts stay as they are"
-                    );
-                }
-                return summary;
-            }
-        };
-        for rule in &shared.rules {
-            let rows = vector::vector(&rule.spec.query, &series);
-            let previous = by_rule.get(&rule.id).map_or(&[][..], Vec::as_slice);
-            let done = self.execute(&rule.id, decide(rule, previous, &rows, self.now, 0)).await;
-            summary.rules_evaluated += usize::from(done.rules_failed == 0);
-            summary.add(done);
-        }
-        summary
-    }
-
-    /// Saves what was decided, and publishes the transitions of what was saved.
-    async fn execute(&self, rule_id: &str, decision: Decision) -> TickSummary {
-        let mut summary = TickSummary {
-            rows_dropped: decision.dropped,
-            ..TickSummary::default()
-        };
-        if decision.dropped > 0 {
-            tracing::warn!(
-                rule_id,
-                rows = decision.dropped,
-                "a rule has too many alerts; further ones are not told"
-            );
-        }
-        let writes: Vec<_> = decision.changes.into_iter().map(|change| self.write(change)).collect();
-        let mut writes = stream::iter(writes).buffer_unordered(WRITES_AT_ONCE);
-        let mut to_tell = Vec::new();
-        while let Some(written) = writes.next().await {
-            match written {
-                Ok((Saved::Conflict, _)) => summary.conflicts += 1,
-                Ok((Saved::Saved, None)) => {}
-                Ok((Saved::Saved, Some((instance, kind)))) => {
-                    match kind {
-                        TransitionKind::Firing => summary.alerts_triggered += 1,
-                        TransitionKind::Resolved => summary.alerts_resolved += 1,
-                        _ => {}
-                    }
-                    to_tell.push(*instance);
-                }
-                Err(error) => {
-                    summary.rules_failed = 1;
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        rule_id,
-                        error,
-                        "an alert's state could not be saved; the next tick tries again"
-                    );
-                }
-            }
-        }
-        summary.unpublished = publish_outboxes(self.alerts, self.publisher, &mut to_tell).await;
-        summary
-    }
-
-    async fn write(&self, change: Change) -> Result<(Saved, Option<(Box<Instance>, TransitionKind)>), StoreError> {
-        match change {
-            Change::Save {
-                instance,
-                expected,
-                transition,
-            } => {
-                let saved = self.alerts.save_instance(&instance, expected).await?;
-                Ok((saved, transition.map(|transition| (instance, transition.kind))))
-            }
-            Change::Remove { id, expected } => Ok((self.alerts.remove_instance(&id, expected).await?, None)),
-        }
-    }
-}
-
-/// Publishes every transition in the outboxes of these instances and empties the outboxes of those that were published
-/// whole, here and in the store. Answers how many transitions are still unpublished.
-pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
-    alerts: &A,
-    publisher: &P,
-    instances: &mut [Instance],
-) -> usize {
-    let full: Vec<&mut Instance> = instances
-        .iter_mut()
-        .filter(|instance| !instance.unsent.is_empty())
-        .collect();
-    let events: Vec<Message> = full
+/// # Errors
+/// When the state of the shard, the rules or the instances cannot be loaded, and when the state cannot be saved at the end: then all
+/// the rest was done. Whatever else fails is counted in the summary and logged.
+pub async fn evaluate<A: AlertStore, D: Select, P: Publish>(
+    world: &World<'_, A, D, P>,
+    shard: Shard,
+    which: Which,
+) -> Result<TickSummary, StoreError> {
+    let past = match which {
+        Which::All => Past::all(world.now),
+        Which::Due { every_ms } => Past::since(world.alerts.load_tick(shard.index).await?, every_ms, world.now),
+    };
+    let mut instances = world.alerts.load_instances().await?;
+    let rules = world.alerts.load_rules().await?;
+    let mine: HashMap<&str, bool> = rules
         .iter()
-        .flat_map(|instance| {
-            instance
-                .unsent
-                .iter()
-                .map(|transition| Message::Event(Box::new(instance.event(transition))))
-        })
+        .map(|rule| (rule.id.as_str(), shard.has(rule, world.data)))
         .collect();
-    if events.is_empty() {
-        return 0;
+    instances.retain(|instance| mine.get(instance.rule.id.as_str()).copied().unwrap_or(shard.index == 0));
+    let tick = Tick {
+        world,
+        past,
+        rules: rules.iter().filter(|rule| mine[rule.id.as_str()]).collect(),
+        unpublished: publish_outboxes(world.alerts, world.publisher, &mut instances).await,
+        by_rule: by_rule(instances),
+    };
+    let done = tick.run().await;
+    if let Which::Due { .. } = which {
+        let state = TickState {
+            at: world.now,
+            owed: tick.past.owed(&done.undone),
+        };
+        world.alerts.save_tick(shard.index, &state).await?;
     }
-    let mut results = publisher.publish(&events).await.into_iter();
-    let mut unpublished = 0;
-    let mut clears = Vec::new();
-    for instance in full {
-        let mut failed = 0;
-        for _ in &instance.unsent {
-            // A publisher that answers for too few events has not taken the others.
-            let result = results.next();
-            if let Some(Err(error)) = &result {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(
-                    instance_id = instance.id,
-                    error,
-                    "a transition was not published; the next tick tries again"
-                );
-            }
-            failed += usize::from(!matches!(result, Some(Ok(()))));
-        }
-        unpublished += failed;
-        if failed == 0 {
-            instance.unsent.clear();
-            clears.push(clear(alerts, instance.id.clone(), instance.version));
-        }
-    }
-    stream::iter(clears)
-        .buffer_unordered(WRITES_AT_ONCE)
-        .collect::<Vec<()>>()
-        .await;
-    unpublished
+    Ok(done.summary)
 }
 
-async fn clear<A: AlertStore>(alerts: &A, id: String, version: u64) {
-    // A conflict: somebody saved a newer state and took the outbox along; it is published once more.
-    if let Err(error) = alerts.clear_unsent(&id, version).await {
-        let error = &error as &dyn std::error::Error;
-        tracing::warn!(
-            instance_id = id,
-            error,
-            "an outbox could not be emptied; it is published again"
-        );
+fn by_rule(instances: Vec<Instance>) -> ByRule {
+    let mut by_rule = ByRule::new();
+    for instance in instances {
+        by_rule.entry(instance.rule.id.clone()).or_default().push(instance);
     }
+    by_rule
+}
+
+/// The facts of a tick.
+struct Tick<'a, A, D, P> {
+    world: &'a World<'a, A, D, P>,
+    past: Past,
+    /// The rules of the shard.
+    rules: Vec<&'a Rule>,
+    /// The instances of those, and on shard 0 of rules that are gone.
+    by_rule: ByRule,
+    /// What of the outboxes could not be told.
+    unpublished: usize,
+}
+
+impl<A: AlertStore, D: Select, P: Publish> Tick<'_, A, D, P> {
+    async fn run(&self) -> Done {
+        let mut done = Done::default();
+        done.summary.unpublished = self.unpublished;
+        done.add(self.end().await);
+        let due: Vec<&Rule> = self
+            .rules
+            .iter()
+            .copied()
+            .filter(|rule| rule.spec.enabled && self.past.is_due(rule))
+            .collect();
+        let (heartbeats, watching): (Vec<&Rule>, Vec<&Rule>) = due
+            .into_iter()
+            .partition(|rule| matches!(rule.spec.query, Query::Heartbeat));
+        done.add(self.heartbeats(&heartbeats).await);
+        let passes = read::passes(watching, self.world.data, self.world.now);
+        let reads: Vec<_> = passes.iter().map(|pass| self.read(pass)).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(BUCKETS_AT_ONCE);
+        while let Some(one) = reads.next().await {
+            done.add(one);
+        }
+        self.beat(&heartbeats, &mut done).await;
+        done
+    }
+
+    /// Ends what disabled rules and those that are gone have left.
+    async fn end(&self) -> Done {
+        let now = self.world.now;
+        let known: HashSet<&str> = self.rules.iter().map(|rule| rule.id.as_str()).collect();
+        let disabled = self.rules.iter().filter(|rule| !rule.spec.enabled).map(|rule| {
+            let previous = instances_of(&self.by_rule, rule);
+            (rule.id.as_str(), decide(rule, previous, &[], now, 0))
+        });
+        let orphans = self.by_rule.iter().filter(|(id, _)| !known.contains(id.as_str()));
+        let orphans = orphans.map(|(id, previous)| (id.as_str(), decide_orphans(previous, now)));
+        let decisions = disabled.chain(orphans).collect();
+        let mut done = self.execute(decisions).await;
+        done.summary.rules_evaluated = 0;
+        done
+    }
+
+    /// Evaluates the heartbeats: they read nothing.
+    async fn heartbeats(&self, rules: &[&Rule]) -> Done {
+        let decisions = rules.iter().map(|rule| {
+            let rows = crate::vector::vector(&rule.spec.query, &[]);
+            let previous = instances_of(&self.by_rule, rule);
+            (rule.id.as_str(), decide(rule, previous, &rows, self.world.now, 0))
+        });
+        self.execute(decisions.collect()).await
+    }
+
+    /// Tells that the evaluation lives, when it left nothing undone. Hearts that began to beat on this tick have told it themselves.
+    async fn beat(&self, rules: &[&Rule], done: &mut Done) {
+        if !self.past.is_scheduled() {
+            return;
+        }
+        if !done.summary.is_complete() {
+            done.undone.extend(rules.iter().map(|rule| rule.id.clone()));
+            return;
+        }
+        let mut beats = Vec::new();
+        for rule in rules {
+            let beating = instances_of(&self.by_rule, rule)
+                .iter()
+                .filter(|instance| instance.state == InstanceState::Firing && instance.unsent.is_empty());
+            beats.extend(beating.map(|instance| (rule, beat(instance, self.world.now))));
+        }
+        let messages: Vec<Message> = beats.iter().map(|(_, message)| message.clone()).collect();
+        if messages.is_empty() {
+            return;
+        }
+        let mut results = self.world.publisher.publish(&messages).await.into_iter();
+        for (rule, _) in &beats {
+            if let Some(Ok(())) = results.next() {
+                done.summary.beats += 1;
+            } else {
+                tracing::warn!(rule_id = rule.id, "a sign of life was not published");
+                done.summary.unpublished += 1;
+                done.undone.push(rule.id.clone());
+            }
+        }
+    }
+}
+
+/// A sign of life: the firing of a heartbeat, told once more under an id of its own.
+fn beat(instance: &Instance, now: Timestamp) -> Message {
+    let firing_since = instance.firing_since.unwrap_or(now);
+    let mut event = instance.event(&Transition {
+        kind: TransitionKind::Firing,
+        reason: TransitionReason::ConditionHeld,
+        at: now,
+        firing_since,
+        value: instance.current_value,
+        by: None,
+        comment: None,
+    });
+    event.id = format!("{}.beat.{}", incident_id(&instance.id, firing_since), now.0);
+    event.beat = Some(now);
+    Message::Event(Box::new(event))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From the series that a rule selects to its result vector: what follows knows nothing of the kind of its condition.
 
 use crate::rule::{Query, Threshold};
-use tidemark_model::{Labels, is_stale_marker};
+use tidemark_model::{Labels, Sample, is_stale_marker};
 use tidemark_tsdb::SelectedSeries;
 use tidemark_tsdb::aggregate::fold::Fold;
 use tidemark_tsdb::select::Visit;
@@ -18,6 +18,15 @@ pub struct Row {
     pub value: f64,
     /// Whether the condition holds for it.
     pub holds: bool,
+}
+
+/// A part of a selected series.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// Its samples in ascending order of time. Never empty.
+    pub samples: &'a [Sample],
 }
 
 /// The closed range of times, in milliseconds, that a rule reads at `now_ms`; `None` when it reads nothing. Left-open as in
@@ -48,6 +57,16 @@ fn window_ms(threshold: &Threshold) -> i64 {
 /// `rate` are those of counters, whose drop is a reset and never a fall. A heartbeat has one row without labels, which holds.
 #[must_use]
 pub fn vector(query: &Query, series: &[SelectedSeries]) -> Vec<Row> {
+    let views = series.iter().map(|one| View {
+        labels: &one.labels,
+        samples: &one.samples,
+    });
+    vector_of(query, &views.collect::<Vec<_>>())
+}
+
+/// As [`vector`], of the parts of selected series that lie in [`range`].
+#[must_use]
+pub fn vector_of(query: &Query, series: &[View<'_>]) -> Vec<Row> {
     let threshold = match query {
         Query::Threshold(threshold) => threshold,
         Query::Heartbeat => {
@@ -72,11 +91,11 @@ pub fn vector(query: &Query, series: &[SelectedSeries]) -> Vec<Row> {
             })
             .collect(),
         Some(function) => {
-            let labels = series.iter().map(|one| &one.labels);
+            let labels = series.iter().map(|one| one.labels);
             let window_ms = window_ms(threshold);
             let mut fold = Fold::new(function, None, window_ms, labels, Some(&threshold.group_by));
             for (index, one) in series.iter().enumerate() {
-                fold.samples(index, &one.samples);
+                fold.samples(index, one.samples);
             }
             let groups = fold.finish().into_iter();
             // Without a step the whole window is one interval.

@@ -1,10 +1,19 @@
 use super::*;
+use crate::event::TransitionEvent;
 use crate::fixtures::{Data, at, rule};
-use crate::instance::{InstanceState, TransitionReason};
+use crate::history::{HistoryEntry, HistoryEvent, HistoryFilter};
 use crate::memory::{MemoryAlertStore, MemoryTopic};
+use crate::store::PageRequest;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tidemark_tsdb::{SelectError, SelectedSeries};
+use tidemark_tsdb::{SelectError, SelectedSeries, Selector};
+
+mod faults;
+mod outages;
+mod schedule;
+
+/// A tick every minute.
+const EVERY_MINUTE: Which = Which::Due { every_ms: 60_000 };
 
 #[derive(Default)]
 struct House {
@@ -22,14 +31,69 @@ impl House {
         house
     }
 
+    /// Evaluates everything.
     async fn tick(&self, seconds: i64) -> TickSummary {
         evaluate_all(&self.store, &self.data, &self.topic, at(seconds), &|| true)
             .await
             .unwrap()
     }
 
+    /// A tick of the schedule.
+    async fn scheduled(&self, seconds: i64) -> TickSummary {
+        self.scheduled_while(seconds, &|| true).await
+    }
+
+    async fn scheduled_while(&self, seconds: i64, may_go_on: &(dyn Fn() -> bool + Sync)) -> TickSummary {
+        let world = World {
+            alerts: &self.store,
+            data: &self.data,
+            publisher: &self.topic,
+            now: at(seconds),
+            may_go_on,
+        };
+        evaluate(&world, Shard::WHOLE, EVERY_MINUTE).await.unwrap()
+    }
+
+    /// What was published since the last time.
+    fn events(&self) -> Vec<TransitionEvent> {
+        let event = |message| match message {
+            Message::Event(event) => *event,
+            Message::Wake { lane } => panic!("a wake of {lane}"),
+        };
+        self.topic.take().into_iter().map(event).collect()
+    }
+
     fn told(&self) -> Vec<TransitionReason> {
-        self.topic.take().iter().map(|event| event.reason).collect()
+        self.events().iter().map(|event| event.reason).collect()
+    }
+
+    /// The whole history, the oldest first.
+    async fn history(&self) -> Vec<HistoryEntry> {
+        let all = PageRequest {
+            limit: 10_000,
+            after: None,
+        };
+        let page = self.store.list_history(&HistoryFilter::default(), at(0), &all).await;
+        page.unwrap().items.into_iter().rev().collect()
+    }
+
+    /// The states in the history, the oldest first.
+    async fn states(&self) -> Vec<TransitionKind> {
+        let state = |entry: HistoryEntry| match entry.event {
+            HistoryEvent::Transition { state, .. } => state,
+            other => panic!("{other:?}"),
+        };
+        self.history().await.into_iter().map(state).collect()
+    }
+
+    async fn instance_states(&self) -> Vec<InstanceState> {
+        let all = self.store.load_instances().await.unwrap();
+        all.iter().map(|instance| instance.state).collect()
+    }
+
+    async fn owed(&self) -> Vec<String> {
+        let state = self.store.load_tick(0).await.unwrap().unwrap();
+        state.owed.into_keys().collect()
     }
 }
 
@@ -48,7 +112,7 @@ async fn an_alert_fires_and_resolves_and_each_is_published_once() {
         (second.alerts_triggered, second.unpublished, second.conflicts),
         (1, 0, 0)
     );
-    let event = &house.topic.take()[0];
+    let event = &house.events()[0];
     assert_eq!(
         (event.kind, event.value, event.rule.name.as_str()),
         (TransitionKind::Firing, 96.0, "r")
@@ -61,6 +125,37 @@ async fn an_alert_fires_and_resolves_and_each_is_published_once() {
     assert_eq!(house.told(), [CLEARED]);
     assert_eq!(house.tick(122).await.alerts_resolved, 0);
     assert!(house.told().is_empty());
+    let [pending, firing, resolved] = house.states().await[..] else {
+        panic!("{:?}", house.history().await);
+    };
+    assert_eq!(
+        (pending, firing, resolved),
+        (
+            TransitionKind::Pending,
+            TransitionKind::Firing,
+            TransitionKind::Resolved
+        )
+    );
+    assert!(
+        house.store.load_tick(0).await.unwrap().is_none(),
+        "that is the schedule's"
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_is_told_of_stands_in_the_history_all_the_same() {
+    let house = House::with_rules(&[("r", json!({"duration_seconds": 600}))]).await;
+    house.data.push("cpu", "a", 0, 95.0);
+    house.tick(1).await;
+    house.data.push("cpu", "a", 60, 5.0);
+    assert_eq!(house.tick(61).await.unpublished, 0);
+    assert!(house.told().is_empty());
+    assert_eq!(
+        house.states().await,
+        [TransitionKind::Pending, TransitionKind::Inactive]
+    );
+    let instances = house.store.load_instances().await.unwrap();
+    assert!(instances[0].unsent.is_empty());
 }
 
 #[tokio::test]
@@ -90,33 +185,6 @@ async fn while_the_topic_is_down_nothing_is_lost_or_reordered() {
     house.topic.set_down(false);
     assert_eq!(house.tick(121).await.alerts_resolved, 1);
     assert_eq!(house.told(), [HELD, CLEARED]);
-}
-
-#[tokio::test]
-async fn a_crash_after_the_save_is_made_up_for_under_the_same_id() {
-    let house = House::with_rules(&[("r", json!({}))]).await;
-    house.data.push("cpu", "a", 0, 95.0);
-    house.tick(1).await;
-    let published = house.topic.take().remove(0);
-    // As if the process had died before the outbox was emptied.
-    let mut instance = house.store.get_instance(&published.instance_id).await.unwrap().unwrap();
-    instance.unsent.push(crate::Transition {
-        kind: published.kind,
-        reason: published.reason,
-        at: published.at,
-        firing_since: published.firing_since,
-        value: published.value,
-    });
-    instance.version += 1;
-    house
-        .store
-        .save_instance(&instance, Some(instance.version - 1))
-        .await
-        .unwrap();
-    assert_eq!(house.tick(61).await.alerts_triggered, 0);
-    assert_eq!(house.topic.take(), [published]);
-    let after = house.store.load_instances().await.unwrap();
-    assert!(after[0].unsent.is_empty());
 }
 
 /// Lets another tick run in the middle of the first selection.
@@ -170,12 +238,119 @@ async fn rules_that_read_the_same_share_one_selection() {
     ])
     .await;
     let summary = house.tick(1).await;
-    assert_eq!(summary.rules_evaluated, 5);
+    assert_eq!(
+        (summary.rules_evaluated, summary.selections, summary.read_passes),
+        (5, 2, 1)
+    );
     assert_eq!(
         house.data.selections.lock().unwrap().len(),
-        3,
-        "five minutes, one minute, host x"
+        2,
+        "the longest of them all, and host x"
     );
+}
+
+#[tokio::test]
+async fn each_rule_sees_its_own_window_of_what_is_read_for_all() {
+    let house = House::with_rules(&[
+        ("latest", json!({"condition": "==", "threshold": 3})),
+        (
+            "minute",
+            json!({"aggregation": "count", "window_seconds": 60, "condition": "==", "threshold": 1}),
+        ),
+        (
+            "hour",
+            json!({"aggregation": "count", "window_seconds": 3_600, "condition": "==", "threshold": 3}),
+        ),
+        (
+            "gone",
+            json!({"aggregation": "count", "window_seconds": 10, "condition": ">=", "threshold": 0}),
+        ),
+    ])
+    .await;
+    for (seconds, value) in [(0, 1.0), (1_000, 2.0), (3_550, 3.0)] {
+        house.data.push("cpu", "a", seconds, value);
+    }
+    let summary = house.tick(3_599).await;
+    assert_eq!(
+        (summary.alerts_triggered, summary.selections, summary.samples_read),
+        (3, 1, 3)
+    );
+    let mut names: Vec<String> = house.events().into_iter().map(|event| event.rule.name).collect();
+    names.sort();
+    assert_eq!(names, ["hour", "latest", "minute"]);
+}
+
+#[tokio::test]
+async fn a_window_that_is_too_long_is_not_paid_for_by_rules_with_a_shorter_one() {
+    let house = House::with_rules(&[
+        ("short", json!({"aggregation": "max", "window_seconds": 60})),
+        ("latest", json!({})),
+        ("long", json!({"aggregation": "max", "window_seconds": 86_400})),
+    ])
+    .await;
+    for second in 0..10 {
+        house.data.push("cpu", "a", second * 60, 95.0);
+    }
+    house.data.most_samples.store(5, Ordering::SeqCst);
+    let summary = house.tick(541).await;
+    assert_eq!(
+        (summary.rules_evaluated, summary.rules_failed, summary.alerts_triggered),
+        (2, 1, 2)
+    );
+    assert_eq!((summary.selections, summary.samples_read), (3, 5 + 1));
+}
+
+#[tokio::test]
+async fn shards_share_the_rules_by_bucket() {
+    let metrics: Vec<String> = (0..12).map(|number| format!("m{number}")).collect();
+    let mut rules: Vec<(&str, Value)> = metrics
+        .iter()
+        .map(|id| (id.as_str(), json!({"metric_name": id})))
+        .collect();
+    rules.push(("heart", json!({"kind": "heartbeat"})));
+    let house = House::with_rules(&rules).await;
+    house.data.buckets.store(8, Ordering::SeqCst);
+    for metric in &metrics {
+        house.data.push(metric, "a", 0, 95.0);
+    }
+    let mut evaluated = 0;
+    for index in 0..3 {
+        let world = World {
+            alerts: &house.store,
+            data: &house.data,
+            publisher: &house.topic,
+            now: at(1),
+            may_go_on: &|| true,
+        };
+        let summary = evaluate(&world, Shard { index, of: 3 }, EVERY_MINUTE).await.unwrap();
+        assert_eq!((summary.conflicts, summary.alerts_resolved), (0, 0));
+        assert!(summary.read_passes <= 3, "8 buckets over 3 shards");
+        evaluated += summary.rules_evaluated;
+        assert_eq!(house.store.load_tick(index).await.unwrap().unwrap().at, at(1));
+    }
+    assert_eq!(evaluated, 13);
+    assert_eq!(house.store.count_active_instances().await.unwrap(), 13);
+    // What a deleted rule leaves belongs to shard 0.
+    let rule = house.store.get_rule("m3").await.unwrap().unwrap();
+    house.store.delete_rule(&rule).await.unwrap();
+    let resolved = async |index| {
+        let world = World {
+            alerts: &house.store,
+            data: &house.data,
+            publisher: &house.topic,
+            now: at(61),
+            may_go_on: &|| true,
+        };
+        let summary = evaluate(&world, Shard { index, of: 3 }, EVERY_MINUTE).await.unwrap();
+        summary.alerts_resolved
+    };
+    assert_eq!((resolved(1).await, resolved(2).await, resolved(0).await), (0, 0, 1));
+}
+
+#[test]
+fn two_thousand_rules_make_a_shard() {
+    let counts = [0, 1, 2_000, 2_001, 10_000].map(Shard::count_for);
+    assert_eq!(counts, [1, 1, 1, 2, 5]);
 }
 
 #[tokio::test]
@@ -190,7 +365,7 @@ async fn an_aggregate_is_compared_per_group() {
         house.data.push("cpu", "b", seconds, 1.0);
     }
     assert_eq!(house.tick(60).await.alerts_triggered, 1);
-    let event = &house.topic.take()[0];
+    let event = &house.events()[0];
     assert_eq!(
         (event.labels.get("host"), event.value),
         (Some("a"), 100.0),
@@ -246,27 +421,6 @@ async fn ticks_that_run_out_of_time_get_to_every_rule() {
     assert_eq!(triggered, 7);
 }
 
-#[test]
-fn every_selection_comes_first_on_some_tick_whatever_the_interval() {
-    // The template takes intervals of up to ten minutes.
-    for minutes in 1..=10_i64 {
-        for selections in 1..=60_usize {
-            let mut begun: Vec<usize> = (0..selections as i64 * 8)
-                .map(|tick| first_selection(at(tick * minutes * 60), selections))
-                .collect();
-            begun.sort_unstable();
-            begun.dedup();
-            assert_eq!(begun.len(), selections, "every {minutes} minutes");
-        }
-    }
-    assert_eq!(first_selection(at(0), 0), 0);
-    assert_eq!(
-        first_selection(at(61), 9),
-        first_selection(at(119), 9),
-        "a tick is not at the second"
-    );
-}
-
 #[tokio::test]
 async fn a_disabled_rule_resolves_on_the_next_tick() {
     let house = House::with_rules(&[("r", json!({}))]).await;
@@ -296,18 +450,4 @@ async fn a_tick_can_run_on_any_thread() {
     let house = House::with_rules(&[("r", json!({}))]).await;
     let summary = tokio::spawn(async move { house.tick(1).await }).await.unwrap();
     assert_eq!(summary.rules_evaluated, 1);
-}
-
-#[test]
-fn events_of_another_version_are_refused() {
-    for (text, message) in [
-        ("{}", "the message is not a transition event"),
-        (
-            "{\"schema_version\": 2}",
-            "the event has schema version 2; this version reads 1",
-        ),
-        ("{\"schema_version\": 1}", "the message is not a transition event"),
-    ] {
-        assert_eq!(TransitionEvent::from_json(text).unwrap_err().to_string(), message);
-    }
 }
