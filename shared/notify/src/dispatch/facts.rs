@@ -1,0 +1,213 @@
+//! What is known of the members of a lane at one time: who is told, what mutes them, what has ended, what was acknowledged.
+
+use super::Dispatcher;
+use super::decide::{Candidate, Held, Timing, Verdict, later};
+use super::grouping::{Grouped, Recipient, Settings};
+use crate::channel::Channel;
+use crate::sender::Deliver;
+use crate::settings::{Inhibition, MuteTime, Silence};
+use crate::store::{DocumentStore, LaneStore, Member};
+use crate::suppress::{self, Source, Suppression};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use tidemark_model::Timestamp;
+use tidemark_rules::rule::WEBHOOK_CHANNEL;
+use tidemark_rules::store::{InstanceFilter, PageRequest, StoreError};
+use tidemark_rules::{AlertStore, Instance, InstanceState};
+
+/// When it is looked again whether an inhibition has ended, or a channel has come, at the earliest and at the latest, in milliseconds.
+const RECHECK_MS: std::ops::RangeInclusive<i64> = 60_000..=900_000;
+
+/// How many instances one page has.
+const PAGE: usize = 1_000;
+
+/// How many reads or writes go on at once.
+pub(crate) const AT_ONCE: usize = 16;
+
+/// What people have set.
+pub(crate) struct Facts {
+    silences: Vec<Silence>,
+    inhibitions: Vec<Inhibition>,
+    sources: Vec<Source>,
+    mute_times: BTreeMap<String, MuteTime>,
+}
+
+/// Whom a lane tells; `None` when its id is none.
+pub(crate) async fn recipient(store: &impl DocumentStore, lane: &str) -> Result<Option<Recipient>, StoreError> {
+    if let Some(name) = lane.strip_prefix("channel#") {
+        let channel = store.get::<Channel>(name).await?;
+        return Ok(Some(Recipient::Channel {
+            name: name.to_owned(),
+            channel: channel.map(Box::new),
+        }));
+    }
+    if !lane.starts_with("rule#") {
+        return Ok(None);
+    }
+    // A lane of a rule stays one when a channel of that name comes or goes: what was told there is also told to be over.
+    Ok(Some(match store.get::<Channel>(WEBHOOK_CHANNEL).await? {
+        Some(channel) => Recipient::Channel {
+            name: WEBHOOK_CHANNEL.to_owned(),
+            channel: Some(Box::new(channel)),
+        },
+        None => Recipient::Webhook,
+    }))
+}
+
+impl<A, N, S, Q> Dispatcher<'_, A, N, S, Q>
+where
+    A: AlertStore,
+    N: LaneStore + DocumentStore,
+    S: Deliver,
+    Q: super::Queue,
+{
+    pub(super) async fn facts(&self) -> Result<Facts, StoreError> {
+        let inhibitions = self.store.load::<Inhibition>().await?;
+        let mut sources = Vec::new();
+        let filter = InstanceFilter {
+            states: vec![InstanceState::Firing],
+            rule_id: None,
+        };
+        let mut page = PageRequest {
+            limit: PAGE,
+            after: None,
+        };
+        while !inhibitions.is_empty() {
+            let found = self.alerts.list_instances(&filter, &page).await?;
+            sources.extend(suppress::sources(&inhibitions, &found.items));
+            let Some(next) = found.next else { break };
+            page.after = Some(next);
+        }
+        let mute_times = self.store.load::<MuteTime>().await?;
+        Ok(Facts {
+            silences: self.store.load().await?,
+            inhibitions,
+            sources,
+            mute_times: mute_times.into_iter().map(|one| (one.id.clone(), one)).collect(),
+        })
+    }
+
+    /// Which of these incidents somebody takes care of.
+    pub(super) async fn acknowledged(&self, members: &[&Member]) -> Result<HashSet<String>, StoreError> {
+        let asked = stream::iter(members).map(|member| async move {
+            let instance = self.alerts.get_instance(&member.event.instance_id).await?;
+            let taken_care_of = |instance: &Instance| {
+                instance.acknowledged.is_some() && instance.firing_since == Some(member.event.firing_since)
+            };
+            Ok(instance.filter(taken_care_of).map(|_| member.incident.clone()))
+        });
+        let found: Vec<Option<String>> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+}
+
+impl Facts {
+    fn verdict(&self, member: &Member, settings: &Settings, recipient: &Recipient, now: Timestamp) -> Verdict {
+        let recheck = later(
+            now,
+            settings
+                .timing
+                .interval_ms
+                .clamp(*RECHECK_MS.start(), *RECHECK_MS.end()),
+        );
+        let is_absent = match recipient {
+            Recipient::Channel { channel, .. } => channel.is_none(),
+            Recipient::Webhook => member.event.rule.webhook_url.is_none(),
+        };
+        let labels = member.event.alert_labels();
+        let inhibited = || suppress::inhibited(&self.inhibitions, &self.sources, &labels).map(|why| (why, recheck));
+        let silenced = || suppress::silenced(&self.silences, &labels, now);
+        Verdict {
+            no_channel: is_absent.then_some((Suppression::NoChannel, recheck)),
+            quiet: inhibited().or_else(silenced),
+            muted: self.muted(&settings.mute_times, now),
+        }
+    }
+
+    /// A mute time that is not there (any more) mutes nothing.
+    fn muted(&self, names: &[String], now: Timestamp) -> Option<Held> {
+        let mut by = Vec::new();
+        let mut until = now;
+        for mute_time in names.iter().filter_map(|name| self.mute_times.get(name)) {
+            if let Some(end) = mute_time.muted_until(now) {
+                by.push(mute_time.id.clone());
+                until = until.max(end);
+            }
+        }
+        (!by.is_empty()).then_some((Suppression::Muted { by }, until))
+    }
+
+    /// The members of a group with what is known of them, but for acknowledgements.
+    pub(crate) fn candidates<'a>(
+        &self,
+        grouped: &Grouped<'a>,
+        recipient: &Recipient,
+        lineage: &Lineage<'_>,
+        now: Timestamp,
+    ) -> Vec<Candidate<'a>> {
+        let candidate = |(member, settings): &(&'a Member, Settings)| Candidate {
+            member,
+            timing: timing(settings.timing, member, grouped.is_digest),
+            verdict: self.verdict(member, settings, recipient, now),
+            over_at: lineage.over_at(member),
+            has_successor: lineage.successor(member).is_some(),
+            acknowledged: false,
+        };
+        grouped.members.iter().map(candidate).collect()
+    }
+}
+
+/// The digest waits for tokens, and not for others as well.
+fn timing(timing: Timing, member: &Member, in_digest: bool) -> Timing {
+    if !in_digest {
+        return timing;
+    }
+    let is_told = member.mark.told_at.is_some();
+    Timing {
+        wait_ms: 0,
+        interval_ms: if is_told { timing.interval_ms } else { 0 },
+        ..timing
+    }
+}
+
+/// Which incidents of one instance follow each other in a lane.
+pub(crate) struct Lineage<'a> {
+    by_instance: HashMap<&'a str, Vec<&'a Member>>,
+}
+
+impl<'a> Lineage<'a> {
+    pub(crate) fn of(members: &'a [Member]) -> Self {
+        let mut by_instance: HashMap<&str, Vec<&Member>> = HashMap::new();
+        for member in members {
+            by_instance.entry(&member.event.instance_id).or_default().push(member);
+        }
+        Self { by_instance }
+    }
+
+    fn others(&self, member: &Member) -> impl Iterator<Item = &'a Member> {
+        let all = self.by_instance.get(member.event.instance_id.as_str());
+        all.into_iter().flatten().copied()
+    }
+
+    /// The next incident of the same instance.
+    fn successor(&self, member: &Member) -> Option<&'a Member> {
+        self.others(member)
+            .filter(|other| other.event.firing_since > member.event.firing_since)
+            .min_by_key(|other| other.event.firing_since)
+    }
+
+    pub(crate) fn has_predecessor(&self, member: &Member) -> bool {
+        self.others(member)
+            .any(|other| other.event.firing_since < member.event.firing_since)
+    }
+
+    /// When an incident ended. What has begun again had ended before, also when the message that says so is still under way.
+    fn over_at(&self, member: &Member) -> Option<Timestamp> {
+        if member.is_resolved() {
+            return Some(member.event.resolved_at.unwrap_or(member.event.at));
+        }
+        let next = self.successor(member)?;
+        let began = next.event.pending_since.unwrap_or(next.event.firing_since);
+        Some(began.max(member.event.firing_since))
+    }
+}
