@@ -2,7 +2,7 @@
 //! in this crate's tests, the one on DynamoDB in the tests that have an emulator.
 
 use crate::condition::Condition;
-use crate::history::{HistoryEntry, HistoryFilter};
+use crate::history::{AttemptOutcome, HistoryEntry, HistoryEvent, HistoryFilter};
 use crate::instance::{
     Acknowledgement, Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
@@ -389,9 +389,22 @@ async fn history(store: &impl AlertStore) -> Result<(), Broken> {
     // Days and months apart: however a store divides them, a list goes on over the borders.
     let now = Timestamp(1_767_268_800_000);
     let day = 86_400_000;
-    let all: Vec<HistoryEntry> = (0..6)
+    let mut all: Vec<HistoryEntry> = (0..6)
         .map(|n| entry(if n % 2 == 0 { "hist-1" } else { "hist-2" }, "a", now.0 - n * 21 * day))
         .collect();
+    all[4].event = HistoryEvent::Notification {
+        channel: "ops".to_owned(),
+        group_key: "ops:{alertname=\"größe\"}".to_owned(),
+        state: TransitionKind::Resolved,
+        notification_id: "n-1".to_owned(),
+        attempt: 3,
+        outcome: AttemptOutcome::Failed,
+        error: Some("the receiver answered 500".to_owned()),
+    };
+    all[5].event = HistoryEvent::Suppressed {
+        channel: "ops".to_owned(),
+        reason: "silenced by s-1".to_owned(),
+    };
     store.append_history(&all[..3]).await?;
     store.append_history(&all[2..]).await?;
     let listed = async |filter: HistoryFilter, limit: usize| {
@@ -429,7 +442,27 @@ async fn history(store: &impl AlertStore) -> Result<(), Broken> {
         "the history of an alert in a range",
         &listed(of_alert, 1).await?,
         &even.to_vec(),
-    )
+    )?;
+
+    // Two at the same time, and one of them written once more.
+    let mut twins = vec![entry("hist-3", "a", now.0 - 7), entry("hist-3", "b", now.0 - 7)];
+    store.append_history(&twins).await?;
+    twins[1].rule_name = "renamed".to_owned();
+    store.append_history(&twins[1..]).await?;
+    store.append_history(&[]).await?;
+    let of_rule = HistoryFilter {
+        rule_id: Some("hist-3".into()),
+        start: Some(Timestamp(now.0 - 7)),
+        end: Some(Timestamp(now.0 - 7)),
+        ..HistoryFilter::default()
+    };
+    twins.sort_by(|a, b| b.id.cmp(&a.id));
+    same("two entries of one time", &listed(of_rule, 1).await?, &twins)?;
+    let of_nobody = HistoryFilter {
+        rule_id: Some("hist-9".into()),
+        ..HistoryFilter::default()
+    };
+    same("the history of nobody", &listed(of_nobody, 9).await?, &Vec::new())
 }
 
 /// How far the shards of the evaluation have come.

@@ -139,3 +139,6 @@ pub trait Publish: Send + Sync {
     /// as its topic needs and retries only what failed. Publishing a message twice is harmless.
     fn publish(&self, messages: &[Message]) -> impl Future<Output = Vec<Result<(), PublishError>>> + Send;
 }
+
+#[cfg(test)]
+mod tests;
