@@ -217,4 +217,6 @@ fn unwritable(error: serde_json::Error) -> Failure {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

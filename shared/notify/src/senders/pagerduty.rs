@@ -7,6 +7,7 @@ use crate::notification::Notification;
 use crate::templates::Texts;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use tidemark_model::Timestamp;
 use tidemark_rules::TransitionKind;
 use url::Url;
@@ -22,6 +23,9 @@ const MAX_TEXT_BYTES: usize = 32_768;
 
 /// The most alerts in the details one by one.
 const MAX_ALERTS: usize = 20;
+
+/// The most bytes of those.
+const MAX_ALERTS_BYTES: usize = 131_072;
 
 /// Labels that name the thing that is in trouble, the best first.
 const SOURCES: [&str; 6] = ["instance", "host", "hostname", "node", "pod", "service"];
@@ -75,19 +79,6 @@ fn payload(notification: &Notification, texts: &Texts, now: Timestamp) -> Value 
         .filter(|alert| fires(&alert.status))
         .map(|alert| alert.starts_at)
         .min();
-    let alerts: Vec<Value> = text::ordered(notification)
-        .into_iter()
-        .take(MAX_ALERTS)
-        .map(|alert| {
-            json!({
-                "status": alert.status,
-                "summary": text::headline(alert),
-                "labels": alert.labels,
-                "value": text::number(alert.value),
-                "starts_at": alert.starts_at.to_rfc3339(),
-            })
-        })
-        .collect();
     let firing = text::firing(notification);
     let mut payload = json!({
         "summary": text::cut(&texts.title, MAX_SUMMARY_BYTES),
@@ -99,8 +90,8 @@ fn payload(notification: &Notification, texts: &Texts, now: Timestamp) -> Value 
             "channel": notification.channel,
             "firing": firing,
             "resolved": notification.alerts.len() - firing,
-            "labels": labels,
-            "alerts": alerts,
+            "labels": short(labels.iter().map(|(name, value)| (*name, *value))),
+            "alerts": alerts(notification),
         },
     });
     for (field, value) in [("component", of(&COMPONENTS)), ("group", of(&GROUPS)), ("class", class)] {
@@ -109,6 +100,32 @@ fn payload(notification: &Notification, texts: &Texts, now: Timestamp) -> Value 
         }
     }
     payload
+}
+
+/// The first alerts, as many as there is room for; the text says how many more there are.
+fn alerts(notification: &Notification) -> Vec<Value> {
+    let mut alerts = Vec::new();
+    let mut room = MAX_ALERTS_BYTES;
+    for alert in text::ordered(notification).into_iter().take(MAX_ALERTS) {
+        let json = json!({
+            "status": alert.status,
+            "summary": text::headline(alert),
+            "labels": short(alert.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
+            "value": text::number(alert.value),
+            "starts_at": alert.starts_at.to_rfc3339(),
+        });
+        let Some(left) = room.checked_sub(json.to_string().len()) else {
+            break;
+        };
+        room = left;
+        alerts.push(json);
+    }
+    alerts
+}
+
+/// Labels with values that are cut.
+fn short<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> BTreeMap<&'a str, String> {
+    labels.map(|(name, value)| (name, text::cut(value, 255))).collect()
 }
 
 /// PagerDuty refuses an event with a link that is none.

@@ -91,11 +91,11 @@ pub(crate) fn body(notification: &Notification, now: Timestamp, max_bytes: usize
     let mut text = String::new();
     let mut listed = 0;
     for alert in ordered(notification).into_iter().take(MAX_LISTED) {
-        let mut block = format!("{}: {}\n", state(alert), headline(alert));
+        let mut block = String::from(if listed == 0 { "" } else { "\n" });
+        let _ = writeln!(block, "{}: {}", state(alert), headline(alert));
         for line in details(alert, now) {
             let _ = writeln!(block, "  {line}");
         }
-        block.push('\n');
         if text.len() + block.len() > room {
             break;
         }
@@ -103,8 +103,7 @@ pub(crate) fn body(notification: &Notification, now: Timestamp, max_bytes: usize
         listed += 1;
     }
     if let Some(line) = omitted(notification, listed) {
-        text.push_str(&line);
-        text.push('\n');
+        let _ = writeln!(text, "\n{line}");
     }
     text
 }

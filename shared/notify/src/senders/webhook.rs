@@ -119,7 +119,8 @@ pub fn body(notification: &Notification) -> Result<Vec<u8>, serde_json::Error> {
     for alert in &notification.alerts {
         let json = to_raw_value(&AlertBody::of(alert))?;
         bytes += json.get().len() + 1;
-        if bytes > MAX_ALERTS_BYTES {
+        // One alert is always told, whatever its size.
+        if bytes > MAX_ALERTS_BYTES && !alerts.is_empty() {
             break;
         }
         alerts.push(json);
