@@ -74,10 +74,28 @@ impl Clients {
         aws_sdk_kinesis::Client::new(&self.config)
     }
 
-    /// For the topic.
+    /// For topics.
     #[must_use]
     pub fn sns(&self) -> aws_sdk_sns::Client {
         aws_sdk_sns::Client::new(&self.config)
+    }
+
+    /// For secrets in Parameter Store.
+    #[must_use]
+    pub fn ssm(&self) -> aws_sdk_ssm::Client {
+        aws_sdk_ssm::Client::new(&self.config)
+    }
+
+    /// For secrets in Secrets Manager.
+    #[must_use]
+    pub fn secretsmanager(&self) -> aws_sdk_secretsmanager::Client {
+        aws_sdk_secretsmanager::Client::new(&self.config)
+    }
+
+    /// For mail.
+    #[must_use]
+    pub fn sesv2(&self) -> aws_sdk_sesv2::Client {
+        aws_sdk_sesv2::Client::new(&self.config)
     }
 
     /// For the queues.

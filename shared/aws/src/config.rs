@@ -144,6 +144,12 @@ pub struct Admin {
     pub alerts_topic_arn: String,
     /// `DEAD_LETTER_QUEUE_URL`.
     pub dead_letter_queue_url: String,
+    /// `NOTIFY_QUEUE_URL`.
+    pub notify_queue_url: String,
+    /// `NOTIFY_DEAD_LETTER_QUEUE_URL`.
+    pub notify_dead_letter_queue_url: String,
+    /// `WEBHOOK_ALLOWED_CIDRS`.
+    pub webhook_allowed_cidrs: Vec<IpNet>,
     /// How much a reader may keep in memory, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
     pub cache_bytes: usize,
 }
@@ -168,6 +174,8 @@ pub struct Evaluate {
     pub alerts_table: String,
     /// `ALERTS_TOPIC_ARN`.
     pub alerts_topic_arn: String,
+    /// `EVALUATE_QUEUE_URL`.
+    pub evaluate_queue_url: String,
     /// How much a reader may keep in memory, by `AWS_LAMBDA_FUNCTION_MEMORY_SIZE`.
     pub cache_bytes: usize,
 }
@@ -221,11 +229,12 @@ from_env! {
     Admin {
         account: account, stream_name: stream_name, storage: storage, alerts_table: alerts_table,
         cache_table: cache_table, alerts_topic_arn: alerts_topic_arn, dead_letter_queue_url: dead_letter_queue_url,
-        cache_bytes: cache_bytes,
+        notify_queue_url: notify_queue_url, notify_dead_letter_queue_url: notify_dead_letter_queue_url,
+        webhook_allowed_cidrs: webhook_allowed_cidrs, cache_bytes: cache_bytes,
     }
     Evaluate {
         account: account, storage: storage, alerts_table: alerts_table, alerts_topic_arn: alerts_topic_arn,
-        cache_bytes: cache_bytes,
+        evaluate_queue_url: evaluate_queue_url, cache_bytes: cache_bytes,
     }
     Notify {
         account: account, alerts_table: alerts_table, notify_queue_url: notify_queue_url,
@@ -400,6 +409,10 @@ impl Raw<'_> {
 
     fn dead_letter_queue_url(&self) -> Result<String, ConfigError> {
         self.url("DEAD_LETTER_QUEUE_URL")
+    }
+
+    fn evaluate_queue_url(&self) -> Result<String, ConfigError> {
+        self.url("EVALUATE_QUEUE_URL")
     }
 
     fn notify_queue_url(&self) -> Result<String, ConfigError> {

@@ -47,6 +47,8 @@ pub(crate) struct Wanted {
     pub(crate) filter: Option<Filter>,
     /// Stop once so many items were found.
     pub(crate) at_least: Option<usize>,
+    /// In descending order of the sort keys.
+    pub(crate) backwards: bool,
 }
 
 impl Wanted {
@@ -57,6 +59,7 @@ impl Wanted {
             sort: None,
             filter: None,
             at_least: None,
+            backwards: false,
         }
     }
 }
@@ -88,7 +91,7 @@ impl Database {
         }
     }
 
-    /// The wanted items of a partition in ascending order of their sort keys, read consistently, all pages.
+    /// The wanted items of a partition in the order of their sort keys, read consistently, all pages.
     pub(crate) async fn query(&self, table: &str, wanted: Wanted) -> Result<Vec<Item>, StoreError> {
         let mut found = Vec::new();
         let mut start = None;
@@ -98,6 +101,7 @@ impl Database {
                 .query()
                 .table_name(table)
                 .consistent_read(true)
+                .set_scan_index_forward(wanted.backwards.then_some(false))
                 .expression_attribute_names("#pk", crate::keys::PK)
                 .expression_attribute_values(":pk", wanted.pk.clone())
                 .return_consumed_capacity(ReturnConsumedCapacity::Total)
@@ -221,26 +225,30 @@ impl Database {
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
     }
 
-    /// Does an update.
+    /// Does an update. Repeats what met a transaction.
     pub(crate) async fn written(
         &self,
         operation: &'static str,
         table: &str,
         call: UpdateItemFluentBuilder,
     ) -> Result<Written, StoreError> {
-        let answer = self.attempts().run(Box::pin(call.send())).await;
-        match answer {
-            None => Err(unavailable(operation, None)),
-            Some(Ok(done)) => {
-                self.consumed.wrote(table, 1, done.consumed_capacity());
-                Ok(Written::Done(done.attributes.unwrap_or_default()))
-            }
-            Some(Err(error)) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(Written::Unmet(failed.item().filter(|item| !item.is_empty()).cloned()))
+        let mut attempts = self.attempts();
+        loop {
+            let error = match attempts.run(Box::pin(call.clone().send())).await {
+                None => return Err(unavailable(operation, None)),
+                Some(Ok(done)) => {
+                    self.consumed.wrote(table, 1, done.consumed_capacity());
+                    return Ok(Written::Done(done.attributes.unwrap_or_default()));
                 }
-                _ => Err(store_error(operation, error)),
-            },
+                Some(Err(error)) => error,
+            };
+            match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    return Ok(Written::Unmet(failed.item().filter(|item| !item.is_empty()).cloned()));
+                }
+                Some(UpdateItemError::TransactionConflictException(_)) if attempts.pause().await => {}
+                _ => return Err(store_error(operation, error)),
+            }
         }
     }
 
@@ -347,6 +355,16 @@ pub(crate) enum Written {
     Done(Item),
     /// The condition was not met; the item that stands there.
     Unmet(Option<Item>),
+}
+
+impl Written {
+    /// What stands in the way.
+    pub(crate) fn stands(&self) -> Option<&Item> {
+        match self {
+            Self::Unmet(stands) => stands.as_ref(),
+            Self::Done(_) => None,
+        }
+    }
 }
 
 fn filtered(mut call: QueryFluentBuilder, filter: &Filter) -> QueryFluentBuilder {

@@ -3,8 +3,11 @@
 //! Names that people choose (metrics, rules, channels) may hold any UTF-8, the separator `#` included. They always stand
 //! last in a part of a key, so that what precedes them can be split off from the front.
 
+mod alerts;
+
+pub use alerts::{AlertKey, HistoryList};
+
 use tidemark_model::{Bucket, Period, SeriesId, Window};
-use tidemark_rules::store::AttemptKey;
 use tidemark_tsdb::store::SegmentOrder;
 use tidemark_tsdb::tier::BlockKey;
 use tidemark_tsdb::{ShardId, Tier};
@@ -30,10 +33,6 @@ const REFERENCES: &str = "references#";
 const CHECKPOINTS: &str = "checkpoints";
 const PROGRESS: &str = "progress#";
 const DIVISION: &str = "division";
-const RULES: &str = "rules";
-const RULE_NAMES: &str = "rule-names";
-const INSTANCES: &str = "instances";
-const NOTIFIED: &str = "notified#";
 
 /// A key that is none of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -348,94 +347,6 @@ impl BlockPlace {
 
 fn start_bytes(start_ms: i64) -> [u8; 8] {
     (start_ms ^ i64::MIN).to_be_bytes()
-}
-
-/// An item of the alerts table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AlertKey {
-    /// A rule: `rules` / `<rule id>`.
-    Rule {
-        /// The rule's id.
-        id: String,
-    },
-    /// The name of a rule, so that no other takes it: `rule-names` / `<name>`.
-    RuleName {
-        /// The rule's name.
-        name: String,
-    },
-    /// An instance: `instances` / `<instance id>`. All are in one partition, because each tick reads all of them.
-    Instance {
-        /// The instance's id.
-        id: String,
-    },
-    /// A notification in the log: `notified#<transition id>` / `<channel>`.
-    Notified(AttemptKey),
-}
-
-impl AlertKey {
-    /// The partition of all rules.
-    #[must_use]
-    pub fn rules_partition() -> String {
-        RULES.to_owned()
-    }
-
-    /// The partition of the names of all rules.
-    #[must_use]
-    pub fn rule_names_partition() -> String {
-        RULE_NAMES.to_owned()
-    }
-
-    /// The partition of all instances.
-    #[must_use]
-    pub fn instances_partition() -> String {
-        INSTANCES.to_owned()
-    }
-
-    /// What the sort keys of a rule's instances begin with.
-    #[must_use]
-    pub fn instances_of(rule_id: &str) -> String {
-        tidemark_rules::instance::instance_id(rule_id, "")
-    }
-
-    /// The partition key.
-    #[must_use]
-    pub fn pk(&self) -> String {
-        match self {
-            Self::Rule { .. } => Self::rules_partition(),
-            Self::RuleName { .. } => Self::rule_names_partition(),
-            Self::Instance { .. } => Self::instances_partition(),
-            Self::Notified(key) => format!("{NOTIFIED}{}", key.transition_id),
-        }
-    }
-
-    /// The sort key.
-    #[must_use]
-    pub fn sk(&self) -> String {
-        match self {
-            Self::Rule { id } | Self::Instance { id } => id.clone(),
-            Self::RuleName { name } => name.clone(),
-            Self::Notified(key) => key.channel.clone(),
-        }
-    }
-
-    /// Reads a key.
-    ///
-    /// # Errors
-    /// When the parts are not those of an alerting item.
-    pub fn parse(pk: &str, sk: &str) -> Result<Self, KeyError> {
-        match pk {
-            RULES => Ok(Self::Rule { id: sk.to_owned() }),
-            RULE_NAMES => Ok(Self::RuleName { name: sk.to_owned() }),
-            INSTANCES => Ok(Self::Instance { id: sk.to_owned() }),
-            _ => match pk.strip_prefix(NOTIFIED) {
-                Some(transition_id) => Ok(Self::Notified(AttemptKey {
-                    transition_id: transition_id.to_owned(),
-                    channel: sk.to_owned(),
-                })),
-                None => Err(KeyError(format!("{pk} / {sk}"))),
-            },
-        }
-    }
 }
 
 #[cfg(test)]

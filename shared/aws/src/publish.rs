@@ -1,11 +1,16 @@
-//! SNS: where alert transitions are published.
+//! SNS: where alert transitions are published for `notify`, and the topics of people.
+
+mod topics;
+
+pub use topics::TopicPublisher;
+
 
 use crate::error::{is_later, is_unavailable};
 use crate::pace::{Attempts, Pace, calls};
 use aws_sdk_sns::Client;
 use aws_sdk_sns::types::PublishBatchRequestEntry;
 use std::time::Duration;
-use tidemark_rules::{Publish, PublishError, TransitionEvent};
+use tidemark_rules::{Message, Publish, PublishError};
 use tidemark_tsdb::answer::chain;
 
 /// The most messages of one `PublishBatch`.
@@ -14,7 +19,7 @@ const BATCH_MESSAGES: usize = 10;
 /// The most bytes of one `PublishBatch`, and of one message.
 const BATCH_BYTES: usize = 256 * 1_024;
 
-/// How long publishing the events of one rule may take. What is left over stays in its outbox.
+/// How long publishing some messages may take. What is left over stays in its outbox.
 const PUBLISH_LIMIT: Duration = Duration::from_secs(10);
 
 /// The topic of alert transitions.
@@ -25,9 +30,9 @@ pub struct AlertTopic {
     pace: Pace,
 }
 
-/// An event as a message, with its place in the answer.
+/// A message as text, with its place in the answer.
 #[derive(Clone, Debug)]
-struct Message {
+struct Text {
     index: usize,
     text: String,
 }
@@ -53,7 +58,7 @@ impl AlertTopic {
     /// is not keeps or gets its reason.
     async fn publish_batch(
         &self,
-        mut waiting: Vec<Message>,
+        mut waiting: Vec<Text>,
         mut attempts: Attempts<'_>,
         results: &mut [Result<(), PublishError>],
     ) {
@@ -100,18 +105,18 @@ impl AlertTopic {
 }
 
 impl Publish for AlertTopic {
-    async fn publish(&self, events: &[TransitionEvent]) -> Vec<Result<(), PublishError>> {
-        let mut results: Vec<_> = events.iter().map(|_| failed("no answer in time")).collect();
-        let mut messages = Vec::with_capacity(events.len());
-        for (index, event) in events.iter().enumerate() {
-            match serde_json::to_string(event) {
-                Ok(text) if text.len() <= BATCH_BYTES => messages.push(Message { index, text }),
+    async fn publish(&self, messages: &[Message]) -> Vec<Result<(), PublishError>> {
+        let mut results: Vec<_> = messages.iter().map(|_| failed("no answer in time")).collect();
+        let mut texts = Vec::with_capacity(messages.len());
+        for (index, message) in messages.iter().enumerate() {
+            match serde_json::to_string(message) {
+                Ok(text) if text.len() <= BATCH_BYTES => texts.push(Text { index, text }),
                 Ok(text) => results[index] = failed(format!("{} bytes are more than a message may have", text.len())),
                 Err(error) => results[index] = failed(error.to_string()),
             }
         }
         let attempts = self.pace.within(PUBLISH_LIMIT);
-        for batch in calls(messages, BATCH_MESSAGES, BATCH_BYTES, |message| message.text.len()) {
+        for batch in calls(texts, BATCH_MESSAGES, BATCH_BYTES, |message| message.text.len()) {
             self.publish_batch(batch, attempts.again(), &mut results).await;
         }
         results

@@ -1,9 +1,16 @@
-//! SQS: where records go that cannot be stored, and how `notify` puts off a message or gives it up.
+//! SQS: where records go that cannot be stored, how `notify` sends itself messages, puts them off and gives them up, and how the shards of
+//! an evaluation are called.
+
+mod evaluate;
+mod notify;
+
+pub use evaluate::EvaluateQueue;
+pub use notify::{NotifyQueue, Redriven};
 
 use crate::error::{Partial, is_unavailable, store_error, unavailable};
-use crate::pace::{Pace, calls};
+use crate::pace::{Attempts, Pace, calls};
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{MessageAttributeValue, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use aws_smithy_types::base64;
 use serde::Serialize;
 use std::time::Duration;
@@ -23,10 +30,7 @@ const LETTER_DATA_BYTES: usize = 180_000;
 /// The most bytes of a reason.
 const REASON_BYTES: usize = 2_000;
 
-/// The longest that SQS hides a message.
-const LONGEST_DELAY_S: u32 = 43_200;
-
-/// How long sending the letters of one batch of records may take.
+/// How long sending the messages of one call may take.
 const SEND_LIMIT: Duration = Duration::from_secs(15);
 
 /// The dead-letter queue of the stream's consumers.
@@ -65,11 +69,31 @@ impl DeadLetterQueue {
             pace,
         }
     }
+}
 
-    /// Sends the messages of one call, and again those that were not taken.
-    async fn send_batch(&self, messages: Vec<String>) -> Result<(), StoreError> {
+impl DeadLetters for DeadLetterQueue {
+    async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError> {
+        let messages = letters.iter().map(message).collect::<Result<Vec<_>, _>>()?;
+        send_all(&self.client, &self.url, &self.pace, messages).await
+    }
+}
+
+/// Sends messages, in as many calls as they need; all are taken when this returns `Ok`.
+async fn send_all(client: &Client, url: &str, pace: &Pace, messages: Vec<String>) -> Result<(), StoreError> {
+    for batch in calls(messages, BATCH_MESSAGES, BATCH_BYTES, String::len) {
+        send_batch(client, url, batch, pace.within(SEND_LIMIT)).await?;
+    }
+    Ok(())
+}
+
+/// Sends the messages of one call, and again those that were not taken.
+async fn send_batch(
+    client: &Client,
+    url: &str,
+    messages: Vec<String>,
+    mut attempts: Attempts<'_>,
+) -> Result<(), StoreError> {
         const OPERATION: &str = "SendMessageBatch";
-        let mut attempts = self.pace.within(SEND_LIMIT);
         let all = messages.len();
         let mut waiting = Vec::with_capacity(all);
         for (number, message) in messages.into_iter().enumerate() {
@@ -80,10 +104,9 @@ impl DeadLetterQueue {
             waiting.push(entry.map_err(|error| crate::database::refused(OPERATION, error))?);
         }
         loop {
-            let call = self
-                .client
+            let call = client
                 .send_message_batch()
-                .queue_url(&self.url)
+                .queue_url(url)
                 .set_entries(Some(waiting.clone()))
                 .send();
             let problem = match attempts.run(Box::pin(call)).await {
@@ -116,17 +139,6 @@ impl DeadLetterQueue {
             }
         }
     }
-}
-
-impl DeadLetters for DeadLetterQueue {
-    async fn send(&self, letters: Vec<DeadLetter>) -> Result<(), StoreError> {
-        let messages = letters.iter().map(message).collect::<Result<Vec<_>, _>>()?;
-        for batch in calls(messages, BATCH_MESSAGES, BATCH_BYTES, String::len) {
-            self.send_batch(batch).await?;
-        }
-        Ok(())
-    }
-}
 
 fn message(letter: &DeadLetter) -> Result<String, StoreError> {
     let kept = &letter.data[..letter.data.len().min(LETTER_DATA_BYTES)];
@@ -141,87 +153,6 @@ fn message(letter: &DeadLetter) -> Result<String, StoreError> {
         data: base64::encode(kept),
     };
     serde_json::to_string(&message).map_err(|error| crate::database::refused("SendMessageBatch", error))
-}
-
-/// The queue of alert transitions, as far as `notify` steers it.
-#[derive(Debug)]
-pub struct NotifyQueue {
-    client: Client,
-    url: String,
-    dead_letter_url: String,
-}
-
-impl NotifyQueue {
-    /// The queue at a URL, and the queue of what is given up.
-    #[must_use]
-    pub fn new(client: Client, url: impl Into<String>, dead_letter_url: impl Into<String>) -> Self {
-        Self {
-            client,
-            url: url.into(),
-            dead_letter_url: dead_letter_url.into(),
-        }
-    }
-
-    /// Hides a received message for so many seconds (at most 12 hours); then it is delivered again, unless the handler
-    /// reported it as done.
-    ///
-    /// # Errors
-    /// When the queue does not answer or knows no such message. The message then comes back after the queue's own
-    /// visibility timeout.
-    pub async fn postpone(&self, receipt_handle: &str, seconds: u32) -> Result<(), StoreError> {
-        let seconds = i32::try_from(seconds.min(LONGEST_DELAY_S)).unwrap_or_default();
-        let call = self
-            .client
-            .change_message_visibility()
-            .queue_url(&self.url)
-            .receipt_handle(receipt_handle)
-            .visibility_timeout(seconds)
-            .send();
-        Box::pin(call)
-            .await
-            .map(drop)
-            .map_err(|error| store_error("ChangeMessageVisibility", error))
-    }
-
-    /// Sends a message's body, as it came, to the dead-letter queue, with the reason as the attribute `reason`.
-    ///
-    /// # Errors
-    /// When the queue did not acknowledge it. It may have it all the same: a letter twice is harmless.
-    pub async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
-        const OPERATION: &str = "SendMessage";
-        let reason = MessageAttributeValue::builder()
-            .data_type("String")
-            .string_value(attribute_text(reason))
-            .build()
-            .map_err(|error| crate::database::refused(OPERATION, error))?;
-        let call = self
-            .client
-            .send_message()
-            .queue_url(&self.dead_letter_url)
-            .message_body(body)
-            .message_attributes("reason", reason)
-            .send();
-        Box::pin(call)
-            .await
-            .map(drop)
-            .map_err(|error| store_error(OPERATION, error))
-    }
-}
-
-/// What SQS takes as the text of an attribute: not empty, and without characters that XML does not know.
-fn attribute_text(text: &str) -> String {
-    if text.is_empty() {
-        return "unknown".to_owned();
-    }
-    text[..text.floor_char_boundary(REASON_BYTES)]
-        .chars()
-        .map(|c| match c {
-            '\t' | '\n' | '\r' => c,
-            '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
-            _ if c.is_control() => char::REPLACEMENT_CHARACTER,
-            _ => c,
-        })
-        .collect()
 }
 
 #[cfg(test)]

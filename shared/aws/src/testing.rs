@@ -24,6 +24,8 @@ pub(crate) struct Call {
     pub(crate) body: Value,
     /// The body as text.
     pub(crate) text: String,
+    /// The `authorization` header, which names the region and the service.
+    pub(crate) authorization: String,
 }
 
 /// What it answers.
@@ -33,6 +35,8 @@ pub(crate) enum Reply {
     Json(Value),
     /// 200 with XML.
     Xml(String),
+    /// A status with XML.
+    XmlError(u16, String),
     /// A status and an error of this code, with more fields.
     Error(u16, &'static str, Value),
     /// Never.
@@ -116,13 +120,20 @@ impl HttpConnector for Script {
                 .to_owned(),
         };
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        let call = Call { operation, body, text };
+        let authorization = request.headers().get("authorization").unwrap_or_default().to_owned();
+        let call = Call {
+            operation,
+            body,
+            text,
+            authorization,
+        };
         let reply = (self.answer.lock().unwrap())(&call);
         self.calls.lock().unwrap().push(call);
         match reply {
             Reply::Hang => HttpConnectorFuture::new(std::future::pending()),
             Reply::Reset => HttpConnectorFuture::ready(Err(ConnectorError::io("connection reset".into()))),
             Reply::Json(value) => respond(200, "application/x-amz-json-1.0", value.to_string()),
+            Reply::XmlError(status, text) => respond(status, "text/xml", text),
             Reply::Xml(text) => respond(200, "text/xml", text),
             Reply::Error(status, code, more) => {
                 let mut body = more;

@@ -2,32 +2,34 @@
 
 use crate::database::{Attributes, Filter, Item, key, n, refused, s};
 use crate::keys::AlertKey;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tidemark_model::Timestamp;
 use tidemark_rules::store::InstanceFilter;
 use tidemark_rules::{Instance, Rule};
 use tidemark_tsdb::StoreError;
 
-pub(super) const BODY: &str = "body";
-pub(super) const VERSION: &str = "version";
-pub(super) const RULE_ID: &str = "rule_id";
-pub(super) const STATE: &str = "state";
-pub(super) const UNSENT: &str = "unsent";
-pub(super) const NOTIFICATIONS_SENT: &str = "notifications_sent";
-pub(super) const LAST_NOTIFICATION_AT: &str = "last_notification_at";
+pub(crate) const BODY: &str = "body";
+pub(crate) const VERSION: &str = "version";
+pub(crate) const RULE_ID: &str = "rule_id";
+pub(crate) const STATE: &str = "state";
+pub(crate) const UNSENT: &str = "unsent";
+pub(crate) const NOTIFICATIONS_SENT: &str = "notifications_sent";
+pub(crate) const LAST_NOTIFICATION_AT: &str = "last_notification_at";
+pub(crate) const AT: &str = "at";
 
 /// An empty outbox.
-pub(super) const NOTHING_UNSENT: &str = "[]";
+pub(crate) const NOTHING_UNSENT: &str = "[]";
 
-pub(super) fn rule_item(rule: &Rule) -> Result<Item, StoreError> {
+pub(crate) fn rule_item(rule: &Rule) -> Result<Item, StoreError> {
     let place = AlertKey::Rule { id: rule.id.clone() };
-    let body = serde_json::to_string(rule).map_err(|error| refused("rule", error))?;
     let mut item = key(place.pk(), place.sk());
-    item.insert(BODY.to_owned(), s(body));
+    item.insert(BODY.to_owned(), s(body(rule)?));
     item.insert(VERSION.to_owned(), n(rule.version));
     Ok(item)
 }
 
-pub(super) fn name_item(rule: &Rule) -> Item {
+pub(crate) fn name_item(rule: &Rule) -> Item {
     let place = AlertKey::RuleName {
         name: rule.spec.name.clone(),
     };
@@ -36,39 +38,54 @@ pub(super) fn name_item(rule: &Rule) -> Item {
     item
 }
 
-pub(super) fn read_rule(item: &Item) -> Result<Rule, StoreError> {
+pub(crate) fn read_rule(item: &Item) -> Result<Rule, StoreError> {
+    read_body(item)
+}
+
+/// The JSON of what is stored whole.
+pub(crate) fn body<T: Serialize>(whole: &T) -> Result<String, StoreError> {
+    serde_json::to_string(whole).map_err(|error| refused("item", error))
+}
+
+/// What is stored whole.
+pub(crate) fn read_body<T: DeserializeOwned>(item: &Item) -> Result<T, StoreError> {
+    read_json(item, BODY)
+}
+
+/// What is stored as JSON in an attribute.
+pub(crate) fn read_json<T: DeserializeOwned>(item: &Item, attribute: &str) -> Result<T, StoreError> {
     let attributes = Attributes(item);
-    serde_json::from_str(attributes.text(BODY)?).map_err(|error| attributes.corrupt(error.to_string()))
+    serde_json::from_str(attributes.text(attribute)?)
+        .map_err(|error| attributes.corrupt(format!("`{attribute}`: {error}")))
 }
 
 /// The JSON of an instance without what has attributes of its own.
-pub(super) fn instance_body(instance: &Instance) -> Result<String, StoreError> {
+pub(crate) fn instance_body(instance: &Instance) -> Result<String, StoreError> {
     let alone = Instance {
         unsent: Vec::new(),
         notifications_sent: 0,
         last_notification_at: None,
         ..instance.clone()
     };
-    serde_json::to_string(&alone).map_err(|error| refused("instance", error))
+    body(&alone)
 }
 
 /// The JSON of an instance's outbox.
-pub(super) fn unsent_text(instance: &Instance) -> Result<String, StoreError> {
-    serde_json::to_string(&instance.unsent).map_err(|error| refused("instance", error))
+pub(crate) fn unsent_text(instance: &Instance) -> Result<String, StoreError> {
+    body(&instance.unsent)
 }
 
-pub(super) fn read_instance(item: &Item) -> Result<Instance, StoreError> {
+pub(crate) fn read_instance(item: &Item) -> Result<Instance, StoreError> {
     let attributes = Attributes(item);
-    let corrupt = |error: serde_json::Error| attributes.corrupt(error.to_string());
-    let mut instance: Instance = serde_json::from_str(attributes.text(BODY)?).map_err(corrupt)?;
-    instance.unsent = serde_json::from_str(attributes.text(UNSENT)?).map_err(corrupt)?;
+    let mut instance: Instance = read_body(item)?;
+    instance.unsent = read_json(item, UNSENT)?;
     instance.notifications_sent = attributes.optional_number(NOTIFICATIONS_SENT)?.unwrap_or_default();
     instance.last_notification_at = attributes.optional_number(LAST_NOTIFICATION_AT)?.map(Timestamp);
     Ok(instance)
 }
 
 /// The part of a filter that is about states.
-pub(super) fn state_filter(filter: &InstanceFilter) -> Option<Filter> {
+pub(crate) fn state_filter(filter: &InstanceFilter) -> Option<Filter> {
     if filter.states.is_empty() {
         return None;
     }

@@ -1,6 +1,6 @@
 use super::*;
 
-const SOUND: [(&str, &str); 24] = [
+const SOUND: [(&str, &str); 25] = [
     ("AWS_REGION", "eu-central-1"),
     ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
     ("AWS_SECRET_ACCESS_KEY", "very-secret"),
@@ -14,6 +14,7 @@ const SOUND: [(&str, &str); 24] = [
     ("CACHE_TABLE", "tidemark-CacheTable-1A"),
     ("ALERTS_TOPIC_ARN", "arn:aws:sns:eu-central-1:000000000000:alerts"),
     ("DEAD_LETTER_QUEUE_URL", "https://sqs.example/000000000000/dead"),
+    ("EVALUATE_QUEUE_URL", "http://127.0.0.1:4566/000000000000/evaluate"),
     ("NOTIFY_QUEUE_URL", "http://127.0.0.1:4566/000000000000/notify"),
     (
         "NOTIFY_DEAD_LETTER_QUEUE_URL",
@@ -54,7 +55,8 @@ fn a_sound_environment_configures_every_function() {
     assert!(Ingest::read(&variables).is_ok());
     assert!(Consume::read(&variables).is_ok());
     assert!(Query::read(&variables).is_ok());
-    assert!(Evaluate::read(&variables).is_ok());
+    let evaluate = Evaluate::read(&variables).unwrap();
+    assert!(evaluate.evaluate_queue_url.ends_with("/evaluate"));
     assert!(Compact::read(&variables).is_ok());
     let notify = Notify::read(&variables).unwrap();
     assert!(notify.webhook_allowed_cidrs.is_empty());
@@ -62,6 +64,10 @@ fn a_sound_environment_configures_every_function() {
         notify.notify_queue_url.ends_with("/notify") && notify.notify_dead_letter_queue_url.ends_with("/notify-dead")
     );
     let admin = Admin::read(&variables).unwrap();
+    assert_eq!(
+        (&admin.notify_queue_url, &admin.notify_dead_letter_queue_url),
+        (&notify.notify_queue_url, &notify.notify_dead_letter_queue_url)
+    );
     assert_eq!(admin.storage.buckets.count(), 16);
     assert_eq!(admin.storage.window.ms(), 7_200_000);
     let layout = admin.storage.layout();

@@ -45,6 +45,14 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    pub(crate) fn optional_text(&self, name: &str) -> Result<Option<&'a str>, StoreError> {
+        match self.0.get(name) {
+            None => Ok(None),
+            Some(AttributeValue::S(text)) => Ok(Some(text)),
+            Some(_) => Err(self.corrupt(format!("`{name}` is no string"))),
+        }
+    }
+
     pub(crate) fn bytes(&self, name: &str) -> Result<&'a [u8], StoreError> {
         match self.0.get(name) {
             Some(AttributeValue::B(bytes)) => Ok(bytes.as_ref()),
