@@ -44,7 +44,7 @@ pub(crate) fn body(notification: &Notification, texts: &Texts, now: Timestamp) -
                 alerts
                     .into_iter()
                     .take(listed)
-                    .map(|alert| section(&of_alert(alert, now))),
+                    .map(|alert| section(of_alert(alert, now))),
             );
             if let Some(line) = text::omitted(notification, listed) {
                 blocks.push(context(&line));

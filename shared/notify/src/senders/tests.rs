@@ -151,12 +151,12 @@ async fn mail_and_topics_are_handed_to_their_services() {
     assert_eq!(deliver(&services, MemorySecrets::new(), &mail).await, Ok(()));
     let topic = json!({"type": "sns", "topic_arn": "arn:aws:sns:eu-west-1:000000000000:t"});
     assert_eq!(deliver(&services, MemorySecrets::new(), &topic).await, Ok(()));
-    let mails = services.mails.lock().unwrap();
+    let mails = services.mails.lock().unwrap().clone();
     assert!(
         mails[0].contains("[FIRING:1] high_cpu") && mails[0].contains("id: \"n-1\""),
         "{mails:?}"
     );
-    let topics = services.topics.lock().unwrap();
+    let topics = services.topics.lock().unwrap().clone();
     assert!(topics[0].contains("(\"severity\", \"critical\")"), "{topics:?}");
     let failing = Services {
         fails: Some(Failure::Server { status: 500 }),
