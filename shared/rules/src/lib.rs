@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod backtest;
 pub mod condition;
 pub mod conformance;
 pub mod decide;
