@@ -120,7 +120,10 @@ fn methods(path: &[&str]) -> &'static [&'static str] {
         ["metrics"] => &["POST"],
         ["query"] | ["metrics", "names"] | ["metrics", _, "labels"] | ["metrics", _, "labels", _, "values"] => &["GET"],
         ["health"] | ["stats", "queue" | "system"] => &["GET"],
-        ["ops", "process-queue" | "compact" | "evaluate-alerts" | "redrive-notifications"] => &["POST"],
+        [
+            "ops",
+            "process-queue" | "compact" | "evaluate-alerts" | "redrive-notifications",
+        ] => &["POST"],
         ["channels"] | ["alerts", "rules" | "silences" | "inhibitions" | "mute-times"] => &["GET", "POST"],
         ["alerts", "rules", "test"] | ["alerts", "silences", "preview"] | ["channels", _, "test"] => &["POST"],
         ["alerts", "instances", _, "resolve" | "acknowledge"] => &["POST"],

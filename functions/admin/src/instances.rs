@@ -31,7 +31,7 @@ impl<'a> Shown<'a> {
         let muted = instance
             .state
             .is_active()
-            .then(|| silenced(silences, &instance.alert_labels(), now));
+            .then(|| silenced(silences, &instance.rule.alert_labels(&instance.labels), now));
         let silenced_by = match muted.flatten() {
             Some((Suppression::Silenced { by }, _)) => by,
             _ => Vec::new(),
@@ -94,10 +94,7 @@ pub(crate) async fn acknowledge<B: Backends>(admin: &Admin<B>, call: &Call, id: 
     changed(admin, noted).await
 }
 
-async fn changed<B: Backends>(
-    admin: &Admin<B>,
-    changed: Result<Instance, ManageError>,
-) -> Result<Answer, ApiError> {
+async fn changed<B: Backends>(admin: &Admin<B>, changed: Result<Instance, ManageError>) -> Result<Answer, ApiError> {
     let instance = changed.map_err(refused)?;
     let silences = admin.settings.load::<Silence>().await;
     let silences = silences.map_err(|failed| store_failed(&failed))?;

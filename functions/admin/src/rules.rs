@@ -3,6 +3,7 @@
 use crate::answers::{bad_field, list as list_page, page_request, random_id, refused};
 use crate::backends::Backends;
 use crate::handler::Admin;
+use serde_json::Value;
 use tidemark_http::{Answer, Call, json, no_content};
 use tidemark_notify::manage::Names;
 use tidemark_rules::manage::{self, ManageError, StoredRule};
@@ -47,6 +48,13 @@ pub(crate) async fn patch<B: Backends>(admin: &Admin<B>, call: &Call, id: &str) 
 pub(crate) async fn delete<B: Backends>(admin: &Admin<B>, id: &str) -> Result<Answer, ApiError> {
     manage::delete_rule(&admin.alerts, id).await.map_err(refused)?;
     Ok(no_content())
+}
+
+/// Tests a condition on one value.
+pub(crate) async fn test<B: Backends>(_admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
+    let body: Value = call.json()?;
+    let answer = condition::test_rule(&body).map_err(|field| bad_field(&field))?;
+    Ok(json(200, &answer))
 }
 
 /// The id of the rule that has this id or, since people know rules by their names, this name.

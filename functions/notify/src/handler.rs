@@ -84,7 +84,11 @@ where
                 false
             }
             Next::DeadLetter(reason) => {
-                tracing::error!(reason, message_id = message.message_id, "a message goes to the dead letters");
+                tracing::error!(
+                    reason,
+                    message_id = message.message_id,
+                    "a message goes to the dead letters"
+                );
                 self.dead_letter(message, &reason).await
             }
         }

@@ -43,8 +43,14 @@ fn a_taken_name_and_a_bad_field_are_refused_by_name() {
     let taken = post(&channel("oncall"));
     assert_eq!(error_id(&taken), (409, "name-taken"));
     assert_eq!(field(&taken), (409, "name"));
-    assert_eq!(field(&post(&json!({"type": "webhook", "url": "https://a.example/"}))), (400, "name"));
-    assert_eq!(field(&post(&json!({"name": "x", "url": "https://a.example/"}))), (400, "type"));
+    assert_eq!(
+        field(&post(&json!({"type": "webhook", "url": "https://a.example/"}))),
+        (400, "name")
+    );
+    assert_eq!(
+        field(&post(&json!({"name": "x", "url": "https://a.example/"}))),
+        (400, "type")
+    );
     assert_eq!(field(&post(&json!({"name": "x", "type": "webhook"}))), (400, "url"));
     assert_eq!(error_id(&post(&json!([]))), (400, "invalid-body"));
     assert_eq!(error_id(&post(&Value::Null)), (400, "invalid-body"));
@@ -73,8 +79,16 @@ fn a_channel_that_rules_name_stays() {
     assert_eq!(created.get("warnings"), None);
     let refused = ask(&admin, "DELETE", "/channels/oncall", &Value::Null);
     assert_eq!(error_id(&refused), (409, "in-use"));
-    assert!(refused.1["error"]["message"].as_str().unwrap().contains("rule `hot`"), "{refused:?}");
-    ask(&admin, "DELETE", &format!("/alerts/rules/{}", created["id"].as_str().unwrap()), &Value::Null);
+    assert!(
+        refused.1["error"]["message"].as_str().unwrap().contains("rule `hot`"),
+        "{refused:?}"
+    );
+    ask(
+        &admin,
+        "DELETE",
+        &format!("/alerts/rules/{}", created["id"].as_str().unwrap()),
+        &Value::Null,
+    );
     assert_eq!(ask(&admin, "DELETE", "/channels/oncall", &Value::Null).0, 204);
 }
 

@@ -14,7 +14,10 @@ fn somebody_takes_care_of_an_instance() {
     let body = json!({"by": "ana", "comment": "on it"});
     let (status, noted) = ask(&admin, "POST", &acknowledge, &body);
     assert_eq!(status, 200, "{noted}");
-    assert_eq!((&noted["acknowledged"]["by"], &noted["acknowledged"]["comment"]), (&json!("ana"), &json!("on it")));
+    assert_eq!(
+        (&noted["acknowledged"]["by"], &noted["acknowledged"]["comment"]),
+        (&json!("ana"), &json!("on it"))
+    );
     assert_eq!(ask(&admin, "POST", &acknowledge, &body).0, 200, "again");
     for (body, name) in [
         (json!({}), "by"),
@@ -23,8 +26,16 @@ fn somebody_takes_care_of_an_instance() {
     ] {
         assert_eq!(field(&ask(&admin, "POST", &acknowledge, &body)), (400, name));
     }
-    assert_eq!(error_id(&ask(&admin, "POST", &acknowledge, &Value::Null)), (400, "invalid-body"));
-    let unknown = ask(&admin, "POST", "/alerts/instances/none/acknowledge", &json!({"by": "ana"}));
+    assert_eq!(
+        error_id(&ask(&admin, "POST", &acknowledge, &Value::Null)),
+        (400, "invalid-body")
+    );
+    let unknown = ask(
+        &admin,
+        "POST",
+        "/alerts/instances/none/acknowledge",
+        &json!({"by": "ana"}),
+    );
     assert_eq!(error_id(&unknown), (404, "not-found"));
 }
 
@@ -41,6 +52,10 @@ fn a_resolve_by_hand_says_who_and_why() {
     let over = ask(&admin, "POST", &path(&fired[0], "acknowledge"), &json!({"by": "ana"}));
     assert_eq!(error_id(&over), (409, "invalid-state"));
     let history = all(&admin, "/alerts/history", "history");
-    assert_eq!((&history[0]["state"], &history[0]["by"]), (&json!("resolved"), &json!("ana")), "{history:?}");
+    assert_eq!(
+        (&history[0]["state"], &history[0]["by"]),
+        (&json!("resolved"), &json!("ana")),
+        "{history:?}"
+    );
     assert_eq!(history[0]["comment"], "replaced");
 }

@@ -43,18 +43,39 @@ fn a_change_makes_a_new_version() {
     let mut other = inhibition("dc");
     other["equal"] = json!(["dc", "region"]);
     let (status, changed) = ask(&admin, "PUT", "/alerts/inhibitions/dc", &other);
-    assert_eq!((status, &changed["version"], &changed["equal"]), (200, &json!(2), &json!(["dc", "region"])));
+    assert_eq!(
+        (status, &changed["version"], &changed["equal"]),
+        (200, &json!(2), &json!(["dc", "region"]))
+    );
 }
 
 #[test]
 fn a_bad_field_is_refused_by_name() {
     let admin = admin();
     for (path, mut body, name, bad, at) in [
-        ("/alerts/inhibitions", inhibition("x"), "source_matchers", json!({}), "source_matchers"),
-        ("/alerts/inhibitions", inhibition("x"), "target_matchers", json!(null), "target_matchers"),
+        (
+            "/alerts/inhibitions",
+            inhibition("x"),
+            "source_matchers",
+            json!({}),
+            "source_matchers",
+        ),
+        (
+            "/alerts/inhibitions",
+            inhibition("x"),
+            "target_matchers",
+            json!(null),
+            "target_matchers",
+        ),
         ("/alerts/inhibitions", inhibition("x"), "equal", json!("dc"), "equal"),
         ("/alerts/inhibitions", inhibition("x"), "name", json!("a/b"), "name"),
-        ("/alerts/mute-times", mute_time("x"), "time_intervals", json!([]), "time_intervals"),
+        (
+            "/alerts/mute-times",
+            mute_time("x"),
+            "time_intervals",
+            json!([]),
+            "time_intervals",
+        ),
         (
             "/alerts/mute-times",
             mute_time("x"),
@@ -78,7 +99,15 @@ fn a_mute_time_that_is_named_stays() {
     assert_eq!((status, created.get("warnings")), (201, None));
     let refused = ask(&admin, "DELETE", "/alerts/mute-times/weekends", &Value::Null);
     assert_eq!(error_id(&refused), (409, "in-use"));
-    assert!(refused.1["error"]["message"].as_str().unwrap().contains("channel `by day`"));
+    assert!(
+        refused.1["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("channel `by day`")
+    );
     assert_eq!(ask(&admin, "DELETE", "/channels/by%20day", &Value::Null).0, 204);
-    assert_eq!(ask(&admin, "DELETE", "/alerts/mute-times/weekends", &Value::Null).0, 204);
+    assert_eq!(
+        ask(&admin, "DELETE", "/alerts/mute-times/weekends", &Value::Null).0,
+        204
+    );
 }

@@ -31,13 +31,22 @@ fn a_silence_is_created_read_changed_and_ended() {
     let admin = admin();
     let created = create(&admin, &json!({}));
     assert_eq!(created["state"], "active");
-    assert_eq!((&created["starts_at"], &created["ends_at"]), (&json!(at(0)), &json!(at(3_600))));
+    assert_eq!(
+        (&created["starts_at"], &created["ends_at"]),
+        (&json!(at(0)), &json!(at(3_600)))
+    );
     let path = path(&created);
     assert_eq!(ask(&admin, "GET", &path, &Value::Null), (200, created));
     let (status, changed) = ask(&admin, "PUT", &path, &silence(&json!({"duration_seconds": 60})));
-    assert_eq!((status, &changed["ends_at"], &changed["version"]), (200, &json!(at(60)), &json!(2)));
+    assert_eq!(
+        (status, &changed["ends_at"], &changed["version"]),
+        (200, &json!(at(60)), &json!(2))
+    );
     let (status, ended) = ask(&admin, "DELETE", &path, &Value::Null);
-    assert_eq!((status, &ended["state"], &ended["ends_at"]), (200, &json!("expired"), &json!(at(0))));
+    assert_eq!(
+        (status, &ended["state"], &ended["ends_at"]),
+        (200, &json!("expired"), &json!(at(0)))
+    );
     assert_eq!(ask(&admin, "GET", &path, &Value::Null).1["state"], "expired");
     let over = ask(&admin, "PUT", &path, &silence(&json!({})));
     assert_eq!(error_id(&over), (409, "invalid-state"));
@@ -94,13 +103,24 @@ fn a_preview_shows_what_would_be_muted() {
     fire(&admin, &["web-01", "web-02", "db-01"]);
     let preview = |body: Value| ask(&admin, "POST", "/alerts/silences/preview", &body);
     let (status, shown) = preview(json!({"matchers": "{host=~\"web.*\"}"}));
-    assert_eq!((status, &shown["active"], &shown["firing"]), (200, &json!(2), &json!(2)));
-    let hosts: Vec<&Value> = shown["instances"].as_array().unwrap().iter().map(|one| &one["labels"]["host"]).collect();
+    assert_eq!(
+        (status, &shown["active"], &shown["firing"]),
+        (200, &json!(2), &json!(2))
+    );
+    let hosts: Vec<&Value> = shown["instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["labels"]["host"])
+        .collect();
     assert_eq!(hosts.len(), 2);
     assert!(!hosts.contains(&&json!("db-01")));
     assert_eq!(shown["truncated"], json!(false));
     // The rule's own labels count as well.
-    assert_eq!(preview(json!({"matchers": {"alertname": "hot", "severity": "critical"}})).1["active"], 3);
+    assert_eq!(
+        preview(json!({"matchers": {"alertname": "hot", "severity": "critical"}})).1["active"],
+        3
+    );
     assert_eq!(preview(json!({"matchers": {"alertname": "cold"}})).1["active"], 0);
     assert_eq!(field(&preview(json!({"matchers": "{}"}))), (400, "matchers"));
     assert_eq!(field(&preview(json!({}))), (400, "matchers"));
