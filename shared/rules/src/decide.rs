@@ -130,7 +130,8 @@ pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp, 
                 Some(evaluation.begin(labels, before, value, missing))
             }
             (Answer::Cleared { value, reason }, Some(before)) => evaluation.clear(before, value, reason),
-            (Answer::Unknown, _) | (Answer::Cleared { .. }, None) => None,
+            (Answer::Unknown, Some(before)) => evaluation.wait(before),
+            (Answer::Unknown | Answer::Cleared { .. }, None) => None,
         };
         decision.changes.extend(change);
     }
@@ -298,7 +299,7 @@ impl Evaluation<'_> {
         Some(save(instance, Some(before.version), Some(transition), now))
     }
 
-    /// What has not been told waits; only the time in which nobody looked is taken off, since the next evaluation does not know of it.
+    /// Nothing is decided; only the time in which nobody looked is taken off, since the next evaluation does not know of it.
     fn wait(&self, before: &Instance) -> Option<Change> {
         if self.unobserved_ms == 0 {
             return None;

@@ -2,8 +2,8 @@
 
 use super::fields::{self, Field, invalid};
 use super::{
-    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MIN_INTERVAL_SECONDS, NoData,
-    Query, RuleSpec, Severity, Threshold, WEBHOOK_CHANNEL,
+    DEFAULT_WINDOW_SECONDS, InvalidField, MAX_ANNOTATIONS_BYTES, MIN_INTERVAL_SECONDS, NoData, Query, RuleSpec,
+    Severity, Threshold, WEBHOOK_CHANNEL,
 };
 use crate::routing::{self, ChannelUse};
 use crate::template;
@@ -22,7 +22,9 @@ impl RuleSpec {
     /// Names the first field that is wrong.
     pub fn parse(body: &Value) -> Result<Self, InvalidField> {
         let object = fields::object(body)?;
-        let webhook_url = fields::optional(object, "webhook_url").map(fields::http_url).transpose()?;
+        let webhook_url = fields::optional(object, "webhook_url")
+            .map(fields::http_url)
+            .transpose()?;
         let spec = Self {
             name: fields::required(object, "name").and_then(name)?,
             query: query(object)?,

@@ -33,7 +33,11 @@ fn four_fields_make_a_rule_and_the_others_have_defaults() {
         (300, None, 0)
     );
     assert_eq!(
-        (spec.duration_seconds, spec.keep_firing_for_seconds, spec.interval_seconds),
+        (
+            spec.duration_seconds,
+            spec.keep_firing_for_seconds,
+            spec.interval_seconds
+        ),
         (0, 0, 60)
     );
     assert_eq!(
@@ -288,7 +292,11 @@ fn a_patch_takes_back_and_replaces_what_is_new() {
         "alert_labels": {"tier": null, "zone": "a"}, "notification_channels": [{"channel": "dev", "mute_times": ["nights"]}]});
     let patched = spec.patched(&patch).unwrap();
     assert_eq!(
-        (patched.no_data, patched.interval_seconds, patched.keep_firing_for_seconds),
+        (
+            patched.no_data,
+            patched.interval_seconds,
+            patched.keep_firing_for_seconds
+        ),
         (NoData::Ok, 60, 0)
     );
     assert_eq!(patched.repeat_interval_seconds, None);
@@ -307,13 +315,16 @@ fn a_patch_takes_back_and_replaces_what_is_new() {
 
 #[test]
 fn a_heartbeat_needs_only_a_name() {
-    let spec = RuleSpec::parse(&json!({"name": "alive", "kind": "heartbeat", "notification_channels": ["snitch"]})).unwrap();
+    let spec =
+        RuleSpec::parse(&json!({"name": "alive", "kind": "heartbeat", "notification_channels": ["snitch"]})).unwrap();
     assert_eq!((&spec.query, spec.interval_seconds), (&Query::Heartbeat, 60));
     let json = serde_json::to_value(&spec).unwrap();
     assert_eq!((&json["kind"], json.get("metric_name")), (&json!("heartbeat"), None));
     let waits = json!({"name": "alive", "kind": "heartbeat", "duration_seconds": 60});
     assert_eq!(error(&waits).0, "duration_seconds");
-    let turned = RuleSpec::parse(&least()).unwrap().patched(&json!({"kind": "heartbeat"}));
+    let turned = RuleSpec::parse(&least())
+        .unwrap()
+        .patched(&json!({"kind": "heartbeat"}));
     assert_eq!(turned.unwrap().query, Query::Heartbeat);
     let back = spec.patched(&json!({"kind": null})).unwrap_err();
     assert_eq!(back.field, "metric_name");
@@ -381,7 +392,12 @@ fn body() -> impl Strategy<Value = Value> {
     let texts = || prop::collection::btree_map("[a-f]{1,3}", "[^{}]{1,8}", 0..4);
     let query = (
         prop_oneof![Just(Value::Null), Just(json!("threshold")), Just(json!("heartbeat"))],
-        prop_oneof![Just(Value::Null), Just(json!("avg")), Just(json!("increase")), Just(json!("last"))],
+        prop_oneof![
+            Just(Value::Null),
+            Just(json!("avg")),
+            Just(json!("increase")),
+            Just(json!("last"))
+        ],
         -1e9..1e9_f64,
         texts(),
     );

@@ -17,6 +17,17 @@ fn no_data_keep_leaves_everything_as_it_is() {
 }
 
 #[test]
+fn no_data_keep_does_not_count_time_in_which_nobody_looked() {
+    let story = "
+        0     95         pending   condition_met
+        3600  - gap=3600 pending   =
+        3660  -          pending   =
+        3719  95         pending   =
+        3720  95         firing    condition_held";
+    play("keep", &json!({"no_data": "keep", "duration_seconds": 120}), story);
+}
+
+#[test]
 fn no_data_keep_ends_what_an_edit_no_longer_asks_about() {
     let story = r#"
         0    95                          firing    condition_held
