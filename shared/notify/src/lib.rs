@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod channel;
+pub mod conformance;
 pub mod dispatch;
 #[cfg(test)]
 mod fixtures;
