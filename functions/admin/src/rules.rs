@@ -6,9 +6,10 @@ use crate::handler::Admin;
 use serde_json::Value;
 use tidemark_http::{Answer, Call, json, no_content};
 use tidemark_notify::manage::Names;
+use tidemark_rules::backtest::{self, BacktestError};
 use tidemark_rules::manage::{self, ManageError, StoredRule};
 use tidemark_rules::{AlertStore, condition};
-use tidemark_tsdb::answer::store_failed;
+use tidemark_tsdb::answer::{select_failed, store_failed};
 use tidemark_wire::ApiError;
 
 pub(crate) async fn list<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
@@ -50,11 +51,21 @@ pub(crate) async fn delete<B: Backends>(admin: &Admin<B>, id: &str) -> Result<An
     Ok(no_content())
 }
 
-/// Tests a condition on one value.
-pub(crate) async fn test<B: Backends>(_admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
+/// Tests a condition on one value or, with `rule`, a whole rule over stored data.
+pub(crate) async fn test<B: Backends>(admin: &Admin<B>, call: &Call) -> Result<Answer, ApiError> {
     let body: Value = call.json()?;
-    let answer = condition::test_rule(&body).map_err(|field| bad_field(&field))?;
-    Ok(json(200, &answer))
+    if !backtest::Request::is_one(&body) {
+        let answer = condition::test_rule(&body).map_err(|field| bad_field(&field))?;
+        return Ok(json(200, &answer));
+    }
+    let request = backtest::Request::parse(&body).map_err(|field| bad_field(&field))?;
+    let (spec, step) = (&request.spec, request.step_seconds);
+    let found = backtest::run(&admin.reader, spec, request.start, request.end, step, admin.now()).await;
+    let found = found.map_err(|error| match error {
+        BacktestError::Invalid(field) => bad_field(&field),
+        BacktestError::Select(failed) => select_failed(failed),
+    })?;
+    Ok(json(200, &found))
 }
 
 /// The id of the rule that has this id or, since people know rules by their names, this name.

@@ -3,7 +3,7 @@
 mod parse;
 mod time_interval;
 
-pub use parse::{SilenceEnd, SilenceSpec, chosen_id, matchers, same_id, time};
+pub use parse::{SilenceEnd, SilenceSpec, chosen_id, matchers, same_id};
 pub use time_interval::InvalidInterval;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

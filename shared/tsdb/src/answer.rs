@@ -1,6 +1,7 @@
 //! From what went wrong inside to what a client is told: the one place where a cause is logged, so that it never shows in
 //! an answer and is never logged twice.
 
+use crate::select::SelectError;
 use crate::store::StoreError;
 use std::error::Error;
 use tidemark_wire::{ApiError, ErrorId};
@@ -20,6 +21,15 @@ pub fn store_failed(error: &StoreError) -> ApiError {
             ApiError::new(ErrorId::StoreUnavailable, "the database did not answer; try again").with_retry_after(1)
         }
         StoreError::Refused { .. } | StoreError::Corrupt { .. } => internal(error),
+    }
+}
+
+/// A selection that failed, or passed a limit.
+#[must_use]
+pub fn select_failed(error: SelectError) -> ApiError {
+    match error {
+        SelectError::Store(source) => store_failed(&source),
+        limit => ApiError::new(ErrorId::QueryTooLarge, limit.to_string()),
     }
 }
 

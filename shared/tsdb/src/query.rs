@@ -10,7 +10,7 @@ use crate::answer;
 use crate::evidence::Evidence;
 use crate::page;
 use crate::plan::{Range, Want};
-use crate::select::{Reader, SelectError, Selection, Selector};
+use crate::select::{Reader, Selection, Selector};
 use crate::store::Store;
 use place::Place;
 use rows::{Answer, Row};
@@ -88,7 +88,7 @@ impl Query {
         if let (None, Some(Place::Sample { timestamp_ms, .. })) = (function, self.after) {
             range.start_ms = range.start_ms.max(timestamp_ms);
         }
-        let selection = reader.open(&self.selector, &range).await.map_err(select_error)?;
+        let selection = reader.open(&self.selector, &range).await.map_err(answer::select_failed)?;
         let body = match function {
             Some(function) => self.values(&selection, &range, function).await?,
             None => self.samples(&selection).await?,
@@ -124,7 +124,7 @@ impl Query {
         }
         let answer = Answer::begin(&self.selector.metric, self.limit);
         let mut samples = Samples::new(answer, selection.labels(), self.after)?;
-        selection.read(&mut samples).await.map_err(select_error)?;
+        selection.read(&mut samples).await.map_err(answer::select_failed)?;
         samples.finish(selection.parts())
     }
 
@@ -137,7 +137,7 @@ impl Query {
         let group_by = self.function.map(|_| self.group_by.as_slice());
         let range_ms = range.end_ms.saturating_sub(range.start_ms);
         let mut fold = Fold::new(function, self.step_ms, range_ms, selection.labels(), group_by);
-        selection.read(&mut fold).await.map_err(select_error)?;
+        selection.read(&mut fold).await.map_err(answer::select_failed)?;
         if fold.is_too_large() {
             let most = limits::MAX_RESULTS_PER_QUERY;
             let message = format!("the query has more than {most} results; ask for fewer series or longer steps");
@@ -196,13 +196,6 @@ impl Query {
             ) => of == labels && at <= start_ms,
             _ => false,
         }
-    }
-}
-
-fn select_error(error: SelectError) -> ApiError {
-    match error {
-        SelectError::Store(source) => answer::store_failed(&source),
-        limit => ApiError::new(ErrorId::QueryTooLarge, limit.to_string()),
     }
 }
 

@@ -52,12 +52,12 @@ impl SilenceSpec {
     pub fn parse(body: &Value) -> Result<Self, InvalidField> {
         let object = fields::object(body)?;
         let matchers = matchers(fields::required(object, "matchers")?)?;
-        let starts_at = fields::optional(object, "starts_at").map(time).transpose()?;
+        let starts_at = fields::optional(object, "starts_at").map(fields::time).transpose()?;
         let ends_at = fields::optional(object, "ends_at");
         let duration = fields::optional(object, "duration_seconds");
         let ends = match (ends_at, duration) {
             (Some(_), Some(duration)) => return Err(duration.invalid("cannot be given together with ends_at")),
-            (Some(field), None) => SilenceEnd::At(time(field)?),
+            (Some(field), None) => SilenceEnd::At(fields::time(field)?),
             (None, Some(field)) => SilenceEnd::After(fields::seconds(field, 1, MAX_SILENCE_SECONDS)?),
             (None, None) => return Err(invalid("ends_at", "is required, or duration_seconds")),
         };
@@ -313,18 +313,6 @@ fn time_range(entry: &Field<'_>) -> Result<TimeRange, InvalidField> {
         start_time: text("start_time")?,
         end_time: text("end_time")?,
     })
-}
-
-/// RFC 3339 or Unix seconds.
-///
-/// # Errors
-/// When it is neither.
-pub fn time(field: Field<'_>) -> Result<Timestamp, InvalidField> {
-    let read = match field.value {
-        Value::String(text) => Timestamp::parse(text),
-        other => Timestamp::from_unix_seconds(other.as_f64().unwrap_or(f64::NAN)),
-    };
-    read.map_err(|error| field.invalid(error.to_string()))
 }
 
 /// The entries of a list, each with its path.

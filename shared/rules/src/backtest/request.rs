@@ -1,6 +1,6 @@
 //! What a backtest is asked for, and whether that can be answered.
 
-use crate::rule::fields::{self, Field};
+use crate::rule::fields;
 use crate::rule::{InvalidField, RuleSpec};
 use crate::vector;
 use serde_json::Value;
@@ -44,21 +44,13 @@ impl Request {
         let step = fields::optional(object, "step_seconds");
         Ok(Self {
             spec,
-            start: fields::required(object, "start_time").and_then(time)?,
-            end: fields::required(object, "end_time").and_then(time)?,
+            start: fields::required(object, "start_time").and_then(fields::time)?,
+            end: fields::required(object, "end_time").and_then(fields::time)?,
             step_seconds: step
                 .map(|field| fields::seconds(field, 1, limits::MAX_RULE_SECONDS))
                 .transpose()?,
         })
     }
-}
-
-fn time(field: Field<'_>) -> Result<Timestamp, InvalidField> {
-    let read = match field.value {
-        Value::String(text) => Timestamp::parse(text),
-        other => Timestamp::from_unix_seconds(other.as_f64().unwrap_or(f64::NAN)),
-    };
-    read.map_err(|error| field.invalid(error.to_string()))
 }
 
 /// The times of the steps.

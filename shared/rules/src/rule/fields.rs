@@ -5,7 +5,7 @@ use super::{InvalidField, MAX_WEBHOOK_URL_BYTES};
 use crate::condition::Condition;
 use serde_json::{Map, Value};
 use tidemark_model::matcher::FilterError;
-use tidemark_model::{LabelFilter, limits, value};
+use tidemark_model::{LabelFilter, Timestamp, limits, value};
 use url::Url;
 
 /// A value and the path that leads to it.
@@ -133,6 +133,18 @@ pub fn seconds(field: Field<'_>, min: u64, max: u64) -> Result<u64, InvalidField
     number
         .filter(|number| (min..=max).contains(number))
         .ok_or_else(|| field.invalid(format!("must be a whole number of seconds from {min} to {max}")))
+}
+
+/// A time: RFC 3339 or Unix seconds.
+///
+/// # Errors
+/// When it is neither.
+pub fn time(field: Field<'_>) -> Result<Timestamp, InvalidField> {
+    let read = match field.value {
+        Value::String(text) => Timestamp::parse(text),
+        other => Timestamp::from_unix_seconds(other.as_f64().unwrap_or(f64::NAN)),
+    };
+    read.map_err(|error| field.invalid(error.to_string()))
 }
 
 /// True or false.

@@ -88,3 +88,31 @@ fn a_rule_says_which_of_its_channels_are_missing() {
     let path = format!("/alerts/rules/{}", created["id"].as_str().unwrap());
     assert_eq!(ask(&admin, "GET", &path, &Value::Null).1.get("warnings"), None);
 }
+
+#[test]
+fn a_whole_rule_can_be_tested_over_stored_data() {
+    let admin = admin();
+    push(&admin, "web-02", 97.5);
+    push(&admin, "web-01", 1.0);
+    ask(&admin, "POST", "/ops/process-queue", &Value::Null);
+    let second = NOW / 1_000;
+    let body = json!({"rule": rule("hot"), "start_time": second - 120, "end_time": second});
+    let (status, found) = ask(&admin, "POST", "/alerts/rules/test", &body);
+    assert_eq!((status, &found["evaluations"]), (200, &json!(3)), "{found}");
+    let incidents = found["incidents"].as_array().unwrap();
+    assert_eq!(incidents.len(), 1, "{found}");
+    assert_eq!((&incidents[0]["labels"], &incidents[0]["value"]), (&json!({"host": "web-02"}), &json!(97.5)));
+    assert_eq!(all(&admin, "/alerts/instances", "instances").len(), 0, "nothing is kept");
+    for (name, bad, at) in [
+        ("start_time", json!(null), "start_time"),
+        ("start_time", json!(second + 1), "start_time"),
+        ("end_time", json!(second + 60), "end_time"),
+        ("step_seconds", json!(0), "step_seconds"),
+        ("rule", json!({"name": "hot"}), "rule.metric_name"),
+        ("rule", json!([]), "rule"),
+    ] {
+        let mut wrong = body.clone();
+        wrong[name] = bad;
+        assert_eq!(field(&ask(&admin, "POST", "/alerts/rules/test", &wrong)), (400, at), "{name}");
+    }
+}
