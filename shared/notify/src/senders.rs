@@ -49,7 +49,11 @@ pub struct Senders<S, M, T> {
     mail: M,
     topics: T,
     total_timeout: Duration,
+    render_timeout: Duration,
 }
+
+/// How long templates may take; the rest of [`TOTAL_TIMEOUT`] is for sending.
+const RENDER_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
     /// Senders that reach receivers through these.
@@ -60,11 +64,11 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
             mail,
             topics,
             total_timeout: TOTAL_TIMEOUT,
+            render_timeout: RENDER_TIMEOUT,
         }
     }
 
     async fn to_channel(&self, spec: &ChannelSpec, notification: &Notification, now: Timestamp) -> Result<(), Failure> {
-        let texts = |escapes| templates::render(spec, notification, now, escapes);
         match &spec.receiver {
             Receiver::Webhook {
                 url,
@@ -83,24 +87,58 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
                 }
             }
             Receiver::Email { from, to } => {
-                let mail = email::mail(from, to, notification, &texts(PLAIN), now);
+                let mail = email::mail(
+                    from,
+                    to,
+                    notification,
+                    &self.texts(spec, notification, now, PLAIN).await,
+                    now,
+                );
                 self.mail.send_mail(&mail).await
             }
             Receiver::Pagerduty { routing_key, api_url } => {
                 let key = self.secret(routing_key).await?;
                 let url = api_url.as_deref().unwrap_or(pagerduty::API_URL);
-                let body = pagerduty::body(notification, &texts(PLAIN), key.expose_secret().trim(), now);
+                let body = pagerduty::body(
+                    notification,
+                    &self.texts(spec, notification, now, PLAIN).await,
+                    key.expose_secret().trim(),
+                    now,
+                );
                 self.json(url, &body, now).await
             }
             Receiver::Slack { webhook_url } => {
-                let body = slack::body(notification, &texts(SLACK), now);
+                let body = slack::body(notification, &self.texts(spec, notification, now, SLACK).await, now);
                 self.to_secret_url(webhook_url, &body, now).await
             }
             Receiver::Teams { webhook_url } => {
-                let body = teams::body(notification, &texts(TEAMS), now);
+                let body = teams::body(notification, &self.texts(spec, notification, now, TEAMS).await, now);
                 self.to_secret_url(webhook_url, &body, now).await
             }
-            Receiver::Sns { topic_arn } => self.topic(topic_arn, notification, &texts(PLAIN), now).await,
+            Receiver::Sns { topic_arn } => {
+                self.topic(
+                    topic_arn,
+                    notification,
+                    &self.texts(spec, notification, now, PLAIN).await,
+                    now,
+                )
+                .await
+            }
+        }
+    }
+
+    /// What the channel says. Templates are rendered on a thread of their own: one that takes long, or finds a fault in the engine, keeps
+    /// nobody from being paged.
+    async fn texts(&self, spec: &ChannelSpec, notification: &Notification, now: Timestamp, escapes: Escapes) -> Texts {
+        if spec.title.is_none() && spec.body.is_none() {
+            return templates::render(spec, notification, now, escapes);
+        }
+        let (spec, told) = (spec.clone(), notification.clone());
+        let rendering = tokio::task::spawn_blocking(move || templates::render(&spec, &told, now, escapes));
+        match tokio::time::timeout(self.render_timeout, rendering).await {
+            Ok(Ok(texts)) => texts,
+            Ok(Err(_)) => templates::fallback(notification, escapes, "could not be rendered"),
+            Err(_) => templates::fallback(notification, escapes, "took too long"),
         }
     }
 

@@ -140,11 +140,27 @@ pub(crate) fn render(spec: &ChannelSpec, notification: &Notification, now: Times
     Texts {
         title: title.unwrap_or_else(|| (escapes.title)(&text::title(notification))),
         body,
-        note: (!failed.is_empty()).then(|| {
-            let failed = text::cut(&failed.join("; "), 400);
-            format!("(The channel's template {failed}. This is the default text.)")
-        }),
+        note: (!failed.is_empty()).then(|| note(&failed.join("; "))),
     }
+}
+
+/// What is said when the templates could not be rendered at all.
+pub(crate) fn fallback(notification: &Notification, escapes: Escapes, reason: &str) -> Texts {
+    tracing::warn!(
+        channel = notification.channel,
+        reason,
+        "templates failed; the default text is sent"
+    );
+    Texts {
+        title: (escapes.title)(&text::title(notification)),
+        body: None,
+        note: Some(note(reason)),
+    }
+}
+
+fn note(reason: &str) -> String {
+    let reason = text::cut(reason, 400);
+    format!("(The channel's template {reason}. This is the default text.)")
 }
 
 /// Refuses what a template may not use. The tokens are the engine's own, so that both read a text alike.

@@ -189,6 +189,23 @@ async fn each_receiver_has_the_same_time_limit() {
 }
 
 #[tokio::test]
+async fn a_template_that_takes_long_keeps_nobody_from_being_told() {
+    let services = Services::default();
+    let mut senders = Senders::new(local_poster(LIMIT), MemorySecrets::new(), &services, &services);
+    senders.render_timeout = Duration::ZERO;
+    let mut channel = spec(&json!({"type": "email", "from": "a@example.org", "to": ["b@example.org"]}));
+    let loops = "{% for a in 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' %}".repeat(8);
+    channel.body = Some(format!("{loops}x{}", "{% endfor %}".repeat(8)));
+    let one = notification(vec![alert("web-01", None)]);
+    assert_eq!(senders.deliver(Target::Channel(&channel), &one, at(0)).await, Ok(()));
+    let mails = services.mails.lock().unwrap().clone();
+    assert!(
+        mails[0].contains("Firing: CPU of web-01") && mails[0].contains("This is the default text."),
+        "{mails:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_secret_that_cannot_be_used_is_tried_again() {
     let (address, served) = listen(answer("200 OK", "", "")).await;
     let url = format!("http://{address}/");
