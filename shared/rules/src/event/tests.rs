@@ -26,9 +26,7 @@ fn a_message_reads_back_from_what_it_is_written_as() {
         let mut messages = vec![Message::Event(Box::new(event.clone()))];
         event.beat = Some(at(60));
         messages.push(Message::Event(Box::new(event)));
-        messages.push(Message::Wake {
-            lane: "ops".to_owned(),
-        });
+        messages.push(Message::Wake { lane: "ops".to_owned() });
         for message in messages {
             let text = written(&message).to_string();
             assert_eq!(Message::from_json(&text).unwrap(), message, "{text}");
@@ -64,7 +62,10 @@ fn an_event_of_another_version_is_told_from_what_is_none() {
         r#"{"type": "letter", "lane": "ops"}"#,
         r#"{"type": "wake"}"#,
     ] {
-        assert!(matches!(Message::from_json(text), Err(EventError::NotAnEvent(_))), "{text}");
+        assert!(
+            matches!(Message::from_json(text), Err(EventError::NotAnEvent(_))),
+            "{text}"
+        );
     }
 }
 
