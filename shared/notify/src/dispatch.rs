@@ -119,11 +119,8 @@ where
         let flushed = Box::pin(self.flush(lane, &arrival.holder, redrive, may_return)).await?;
         Ok(match flushed {
             Flushed::Busy => Next::RetryIn(BUSY_SECONDS),
-            Flushed::Done {
-                next: Some(next),
-                failed: true,
-            } if may_return => Next::RetryIn(u64::from(delay_seconds(next, (self.clock)()))),
-            Flushed::Done { .. } => Next::Done,
+            Flushed::Return(seconds) => Next::RetryIn(u64::from(seconds)),
+            Flushed::Done => Next::Done,
         })
     }
 }
@@ -185,3 +182,6 @@ pub async fn rescue(store: &impl LaneStore, topic: &impl Publish, now: Timestamp
     }
     Ok(wakes.len())
 }
+
+#[cfg(test)]
+mod tests;

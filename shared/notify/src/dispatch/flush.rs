@@ -39,13 +39,10 @@ pub(crate) enum Interrupted {
 pub(crate) enum Flushed {
     /// Somebody else works on it.
     Busy,
-    /// What was due is done.
-    Done {
-        /// When to look again.
-        next: Option<Timestamp>,
-        /// Whether an attempt failed.
-        failed: bool,
-    },
+    /// What was due is done, and somebody will look again in time.
+    Done,
+    /// What was due was tried and failed. The message that led here looks again after so many seconds.
+    Return(u32),
 }
 
 /// A lane that is worked on.
@@ -127,12 +124,10 @@ where
     ) -> Result<Flushed, StoreError> {
         let Some(recipient) = recipient(self.store, lane).await? else {
             tracing::error!(lane, "there is no lane of this name");
-            return Ok(Flushed::Done {
-                next: None,
-                failed: false,
-            });
+            return Ok(Flushed::Done);
         };
-        let before = self.store.lane(lane).await?.and_then(|head| head.wake_at);
+        let mut head = self.store.lane(lane).await?.unwrap_or_else(|| Lane::new(lane));
+        let before = head.wake_at;
         let now = (self.clock)();
         let until = later(now, LEASE_MS);
         if let Leased::Held { .. } = self.store.lease(lane, holder, now, until).await? {
@@ -144,23 +139,16 @@ where
             until,
             not_before: AtomicI64::new(i64::MIN),
         };
-        let mut head = Lane::new(lane);
         let worked = self.rounds(&work, redrive, &mut head).await;
         if let Err(Interrupted::LeaseLost) = worked {
             return Ok(Flushed::Busy);
         }
         // Also after an error others may go on at once; who got the error comes again.
-        let ended = self.leave(&work, holder, &head, &worked, before, may_return).await;
+        let left = self.leave(&work, holder, &head, &worked, before, may_return).await;
         match worked {
             Err(Interrupted::Store(error)) => Err(error),
             Err(Interrupted::LeaseLost) => Ok(Flushed::Busy),
-            Ok(round) => {
-                ended?;
-                Ok(Flushed::Done {
-                    next: round.next,
-                    failed: round.failed,
-                })
-            }
+            Ok(_) => left,
         }
     }
 
@@ -173,15 +161,24 @@ where
         worked: &Result<Round, Interrupted>,
         before: Option<Timestamp>,
         may_return: bool,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Flushed, StoreError> {
         let now = (self.clock)();
         let mut head = head.clone();
         let not_before = work.not_before.load(Ordering::Relaxed);
         if not_before > now.0 {
             head.not_before = Some(Timestamp(not_before));
         }
+        let mut flushed = Flushed::Done;
         let next = match worked {
-            Ok(round) if may_return && round.failed => Ok(round.next),
+            Ok(Round {
+                next: Some(next),
+                failed: true,
+                ..
+            }) if may_return => {
+                let delay = delay_seconds(*next, now);
+                flushed = Flushed::Return(delay);
+                Ok(Some(later(now, i64::from(delay) * 1_000)))
+            }
             Ok(round) => match round.next {
                 Some(next) => self.wake_at(work.lane, next, before, now).await.map(Some),
                 // A wake that is on its way finds nothing.
@@ -196,7 +193,7 @@ where
             head.wake_at = Some(head.wake_at.map_or(asked, |wake_at| wake_at.min(asked)));
         }
         self.store.release(holder, &head).await?;
-        next.map(drop)
+        next.map(|_| flushed)
     }
 
     /// Sees to it that a wake arrives by a time, or as close to it as one reaches, and says when it does.
@@ -228,9 +225,10 @@ where
             if number == 1 {
                 *head = content.lane.clone();
                 work.slow_down(head.not_before.unwrap_or(Timestamp(i64::MIN)));
-                self.redrive(work, &content, redrive).await?;
             }
-            let mut round = if number == 1 && self.mend(work, &content).await? {
+            let changed =
+                (number == 1 && self.redrive(work, &content, redrive).await?) || self.mend(work, &content).await?;
+            let mut round = if changed {
                 Round {
                     again: true,
                     ..Round::default()
@@ -251,10 +249,15 @@ where
         Ok(Round::default())
     }
 
-    async fn redrive(&self, work: &Work<'_>, content: &LaneContent, redrive: Option<&str>) -> Result<(), Interrupted> {
+    async fn redrive(
+        &self,
+        work: &Work<'_>,
+        content: &LaneContent,
+        redrive: Option<&str>,
+    ) -> Result<bool, Interrupted> {
         let asked = content.groups.iter().find(|group| redrive == Some(group.id.as_str()));
         let Some(group) = asked.filter(|group| group.given_up.is_some()) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut slot = Slot {
             group: group.clone(),
@@ -263,7 +266,8 @@ where
         slot.group.given_up = None;
         slot.group.failures = 0;
         slot.group.not_before = None;
-        self.save(work, &mut slot).await
+        self.save(work, &mut slot).await?;
+        Ok(true)
     }
 
     /// Finishes what a process that died had begun. Returns whether there was anything: the lane is read again then.
