@@ -1,6 +1,6 @@
 //! Delivers notifications to real receivers. The cast: the *poster* ([`crate::http`]) is the one way out over HTTP; *secrets* are read
 //! when they are needed and never shown; *mail* and *topics* are services of AWS. One file here for each kind of receiver says what is sent
-//! to it, as a pure function of the notification; [`text`] is what they say when a channel has no templates.
+//! to it, as a pure function of the notification; `text` is what they say when a channel has no templates.
 //!
 //! **Size.** Every receiver has a limit, and every form keeps to it, whatever the number of alerts: the text says how many more there are.
 //! A page is never refused for being too long.

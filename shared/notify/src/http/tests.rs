@@ -414,27 +414,32 @@ async fn what_is_no_http_is_a_receiver_that_cannot_be_reached() {
 }
 
 #[tokio::test]
-async fn a_redirect_to_a_private_address_is_not_followed() {
-    let (trap, trapped) = listen(answer("200 OK", "", "")).await;
-    // The guard allows the receiver itself only.
-    let (look_up, _) = scripted(&[&["127.0.0.2"]]);
-    let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let redirect = format!("HTTP/1.1 302 Found\r\nlocation: http://{trap}/\r\ncontent-length: 0\r\n\r\n");
-    let served = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        read_request(&mut stream).await;
-        stream.write_all(redirect.as_bytes()).await.unwrap();
-    });
-    let poster = Poster::with(guard(&["127.0.0.2/32"]), PATIENT, PATIENT, look_up).unwrap();
-    let failure = post_by(&poster, &format!("http://hooks.example.org:{port}/")).await;
-    let failure = failure.unwrap_err();
-    assert!(
-        matches!(&failure, Failure::Permanent { reason } if reason.contains("redirects")),
-        "{failure}"
-    );
-    served.await.unwrap();
-    assert!(!trapped.is_finished());
+async fn a_redirect_is_not_followed_wherever_it_leads() {
+    for location in [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[fd00:ec2::254]/",
+        "http://10.0.0.1/",
+        "//localhost/",
+        "/elsewhere",
+        "https://hooks.example.org/",
+        "file:///etc/passwd",
+        "no address at all \u{7f}",
+    ] {
+        for status in ["300 Choose", "302 Found", "304 Same", "308 Permanent", "399 What"] {
+            let failure = post_to(answer(status, &format!("location: {location}\r\n"), "")).await;
+            let failure = failure.unwrap_err();
+            let Failure::Permanent { reason } = &failure else {
+                // A header that is none.
+                assert!(location.ends_with('\u{7f}'), "{location}: {failure}");
+                continue;
+            };
+            let code = &status[..3];
+            assert!(
+                reason.contains("redirects") && reason.contains(code),
+                "{location}: {reason}"
+            );
+        }
+    }
 }
 
 #[test]
