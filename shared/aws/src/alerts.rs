@@ -153,7 +153,8 @@ impl AlertStore for DynamoAlertStore {
     }
 
     async fn list_rules(&self, page: &PageRequest) -> Result<Page<Rule>, StoreError> {
-        self.table.page(AlertKey::rules_partition(), "", None, page, items::read_rule)
+        self.table
+            .page(AlertKey::rules_partition(), "", None, page, items::read_rule)
             .await
     }
 
@@ -185,26 +186,22 @@ impl AlertStore for DynamoAlertStore {
 
     async fn count_rules(&self) -> Result<u64, StoreError> {
         // The names are as many as the rules, and smaller.
-        self.table
-            .count(AlertKey::rule_names_partition(), None)
-            .await
+        self.table.count(AlertKey::rule_names_partition(), None).await
     }
 
     async fn count_instances(&self) -> Result<u64, StoreError> {
-        self.table
-            .count(AlertKey::instances_partition(), None)
-            .await
+        self.table.count(AlertKey::instances_partition(), None).await
     }
 
     async fn count_active_instances(&self) -> Result<u64, StoreError> {
         let filter = items::state_filter(&InstanceFilter::active());
-        self.table
-            .count(AlertKey::instances_partition(), filter)
-            .await
+        self.table.count(AlertKey::instances_partition(), filter).await
     }
 
     async fn load_instances(&self) -> Result<Vec<Instance>, StoreError> {
-        self.table.all(AlertKey::instances_partition(), items::read_instance).await
+        self.table
+            .all(AlertKey::instances_partition(), items::read_instance)
+            .await
     }
 
     async fn list_instances(&self, filter: &InstanceFilter, page: &PageRequest) -> Result<Page<Instance>, StoreError> {
@@ -214,14 +211,15 @@ impl AlertStore for DynamoAlertStore {
             .map(AlertKey::instances_of)
             .unwrap_or_default();
         let states = items::state_filter(filter);
-        self.table.page(
-            AlertKey::instances_partition(),
-            &prefix,
-            states,
-            page,
-            items::read_instance,
-        )
-        .await
+        self.table
+            .page(
+                AlertKey::instances_partition(),
+                &prefix,
+                states,
+                page,
+                items::read_instance,
+            )
+            .await
     }
 
     async fn get_instance(&self, id: &str) -> Result<Option<Instance>, StoreError> {
@@ -244,9 +242,7 @@ impl AlertStore for DynamoAlertStore {
             (STATE, s(instance.state.as_str())),
             (UNSENT, s(&unsent)),
         ];
-        self.table
-            .save("UpdateItem (instance)", &place, values, expected)
-            .await
+        self.table.save("UpdateItem (instance)", &place, values, expected).await
     }
 
     async fn remove_instance(&self, id: &str, expected: u64) -> Result<Saved, StoreError> {

@@ -26,9 +26,7 @@ use items::{
 };
 use tidemark_model::{DAY_MS, Timestamp};
 use tidemark_notify::settings::Document;
-use tidemark_notify::store::{
-    DocumentStore, Enlisted, Group, Lane, LaneContent, LaneStore, Leased, Mark, Settled,
-};
+use tidemark_notify::store::{DocumentStore, Enlisted, Group, Lane, LaneContent, LaneStore, Leased, Mark, Settled};
 use tidemark_rules::store::{Page, PageRequest, Saved};
 use tidemark_rules::{TransitionEvent, TransitionKind};
 use tidemark_tsdb::StoreError;

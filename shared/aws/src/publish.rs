@@ -4,7 +4,6 @@ mod topics;
 
 pub use topics::TopicPublisher;
 
-
 use crate::error::{is_later, is_unavailable};
 use crate::pace::{Attempts, Pace, calls};
 use aws_sdk_sns::Client;

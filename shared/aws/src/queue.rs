@@ -93,52 +93,52 @@ async fn send_batch(
     messages: Vec<String>,
     mut attempts: Attempts<'_>,
 ) -> Result<(), StoreError> {
-        const OPERATION: &str = "SendMessageBatch";
-        let all = messages.len();
-        let mut waiting = Vec::with_capacity(all);
-        for (number, message) in messages.into_iter().enumerate() {
-            let entry = SendMessageBatchRequestEntry::builder()
-                .id(number.to_string())
-                .message_body(message)
-                .build();
-            waiting.push(entry.map_err(|error| crate::database::refused(OPERATION, error))?);
-        }
-        loop {
-            let call = client
-                .send_message_batch()
-                .queue_url(url)
-                .set_entries(Some(waiting.clone()))
-                .send();
-            let problem = match attempts.run(Box::pin(call)).await {
-                None => return Err(unavailable(OPERATION, None)),
-                Some(Ok(answer)) => {
-                    // What is not named as sent is sent again: a letter twice is harmless, a letter lost is not.
-                    waiting.retain(|entry| !answer.successful().iter().any(|sent| sent.id() == entry.id()));
-                    if waiting.is_empty() {
-                        return Ok(());
-                    }
-                    let failed = answer.failed();
-                    let partial = Partial {
-                        failed: waiting.len(),
-                        all,
-                        first: failed.first().map_or("no answer", |failed| failed.code()).to_owned(),
-                    };
-                    if failed
-                        .iter()
-                        .any(|failed| failed.sender_fault() && !crate::error::is_later(failed.code()))
-                    {
-                        return Err(crate::database::refused(OPERATION, partial));
-                    }
-                    unavailable(OPERATION, Some(partial.into()))
+    const OPERATION: &str = "SendMessageBatch";
+    let all = messages.len();
+    let mut waiting = Vec::with_capacity(all);
+    for (number, message) in messages.into_iter().enumerate() {
+        let entry = SendMessageBatchRequestEntry::builder()
+            .id(number.to_string())
+            .message_body(message)
+            .build();
+        waiting.push(entry.map_err(|error| crate::database::refused(OPERATION, error))?);
+    }
+    loop {
+        let call = client
+            .send_message_batch()
+            .queue_url(url)
+            .set_entries(Some(waiting.clone()))
+            .send();
+        let problem = match attempts.run(Box::pin(call)).await {
+            None => return Err(unavailable(OPERATION, None)),
+            Some(Ok(answer)) => {
+                // What is not named as sent is sent again: a letter twice is harmless, a letter lost is not.
+                waiting.retain(|entry| !answer.successful().iter().any(|sent| sent.id() == entry.id()));
+                if waiting.is_empty() {
+                    return Ok(());
                 }
-                Some(Err(error)) if is_unavailable(&error) => store_error(OPERATION, error),
-                Some(Err(error)) => return Err(store_error(OPERATION, error)),
-            };
-            if !attempts.pause().await {
-                return Err(problem);
+                let failed = answer.failed();
+                let partial = Partial {
+                    failed: waiting.len(),
+                    all,
+                    first: failed.first().map_or("no answer", |failed| failed.code()).to_owned(),
+                };
+                if failed
+                    .iter()
+                    .any(|failed| failed.sender_fault() && !crate::error::is_later(failed.code()))
+                {
+                    return Err(crate::database::refused(OPERATION, partial));
+                }
+                unavailable(OPERATION, Some(partial.into()))
             }
+            Some(Err(error)) if is_unavailable(&error) => store_error(OPERATION, error),
+            Some(Err(error)) => return Err(store_error(OPERATION, error)),
+        };
+        if !attempts.pause().await {
+            return Err(problem);
         }
     }
+}
 
 fn message(letter: &DeadLetter) -> Result<String, StoreError> {
     let kept = &letter.data[..letter.data.len().min(LETTER_DATA_BYTES)];

@@ -63,7 +63,10 @@ pub(super) async fn list(
     let to = filter.end.map_or(newest, |end| end.min(newest));
     let low = AlertKey::history_from(from);
     let high = AlertKey::history_to(to);
-    let high = page.after.as_deref().map_or(high.as_str(), |after| cut(after).min(&high));
+    let high = page
+        .after
+        .as_deref()
+        .map_or(high.as_str(), |after| cut(after).min(&high));
     if high < low.as_str() {
         return Ok(Page {
             items: Vec::new(),

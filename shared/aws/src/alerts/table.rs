@@ -130,9 +130,7 @@ impl AlertsTable {
         let id = write_id();
         values.push((WRITE_ID, s(&id)));
         let sets: Vec<String> = values.iter().map(|(name, _)| format!("#{name} = :{name}")).collect();
-        let mut call = self
-            .update(place)
-            .update_expression(format!("SET {}", sets.join(", ")));
+        let mut call = self.update(place).update_expression(format!("SET {}", sets.join(", ")));
         for (name, value) in values {
             call = call
                 .expression_attribute_names(format!("#{name}"), name)

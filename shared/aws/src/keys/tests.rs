@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
-use tidemark_model::limits::{MAX_METRIC_NAME_BYTES, MAX_RULE_NAME_BYTES};
 use tidemark_model::Timestamp;
+use tidemark_model::limits::{MAX_METRIC_NAME_BYTES, MAX_RULE_NAME_BYTES};
 use tidemark_notify::Channel;
 use tidemark_notify::settings::{Document, Inhibition, MuteTime, Silence};
 use tidemark_tsdb::SequenceNumber;
@@ -241,7 +241,10 @@ fn the_history_sorts_by_time_and_its_bounds_take_in_whole_milliseconds() {
     let now = 1_795_000_000_000;
     assert_eq!(key(now, "rule.a.1.firing"), "1795000000000#rule.a.1.firing");
     assert!(key(9, "z") < key(10, "a") && key(now - 1, "z") < key(now, "a"));
-    let (from, to) = (AlertKey::history_from(Timestamp(now)), AlertKey::history_to(Timestamp(now)));
+    let (from, to) = (
+        AlertKey::history_from(Timestamp(now)),
+        AlertKey::history_to(Timestamp(now)),
+    );
     for id in ["", "#", "a", "\u{10ffff}"] {
         assert!(from < key(now, id) && key(now, id) < to);
         assert!(key(now - 1, id) < from && to < key(now + 1, id));

@@ -1,38 +1,10 @@
 use super::*;
 use crate::testing::{Call, Reply, Script, Time};
-use tidemark_model::{Labels, Timestamp};
-use tidemark_rules::{Condition, RuleSnapshot, Severity, TransitionKind, TransitionReason};
+use tidemark_rules::PublishError;
 
-fn event(number: usize, annotation_bytes: usize) -> TransitionEvent {
-    let rule = RuleSnapshot {
-        id: "rule-1".into(),
-        version: 1,
-        name: "high".into(),
-        metric_name: "cpu".into(),
-        labels: serde_json::json!({}),
-        aggregation: None,
-        group_by: Vec::new(),
-        condition: Condition::Greater,
-        threshold: 90.0,
-        severity: Severity::Critical,
-        notification_channels: vec!["webhook".into()],
-        webhook_url: None,
-    };
-    TransitionEvent {
-        schema_version: TransitionEvent::SCHEMA_VERSION,
-        id: format!("rule-1.{number}.1.firing"),
-        instance_id: format!("rule-1.{number}"),
-        fingerprint: number.to_string(),
-        kind: TransitionKind::Firing,
-        reason: TransitionReason::ConditionHeld,
-        at: Timestamp(1_000),
-        pending_since: None,
-        firing_since: Timestamp(1_000),
-        resolved_at: None,
-        value: f64::NAN,
-        labels: Labels::default(),
-        annotations: [("summary".to_owned(), "x".repeat(annotation_bytes))].into(),
-        rule,
+fn message(number: usize, bytes: usize) -> Message {
+    Message::Wake {
+        lane: format!("channel#{number}{}", "x".repeat(bytes)),
     }
 }
 
@@ -71,28 +43,30 @@ fn published(results: &[Result<(), PublishError>]) -> Vec<bool> {
 }
 
 #[tokio::test]
-async fn only_failed_events_are_published_again() {
+async fn only_failed_messages_are_published_again() {
     let script = Script::new([
         answer(&[0], &[(1, "InternalError", false), (2, "InvalidParameter", true)]),
         answer(&[1], &[]),
     ]);
-    let events: Vec<_> = (0..3).map(|number| event(number, 1)).collect();
-    let results = topic(&script, &Time::new(0.5)).publish(&events).await;
+    let messages: Vec<_> = (0..3).map(|number| message(number, 1)).collect();
+    let results = topic(&script, &Time::new(0.5)).publish(&messages).await;
     assert_eq!(published(&results), [true, true, false]);
     assert_eq!(results[2].as_ref().unwrap_err().reason, "InvalidParameter");
     assert_eq!(
         script.calls().iter().map(ids).collect::<Vec<_>>(),
         [vec![0, 1, 2], vec![1]]
     );
+    let text = "Message=%7B%22type%22%3A%22wake%22%2C%22lane%22%3A%22channel%230x%22%7D";
+    assert!(script.calls()[0].text.contains(text), "{}", script.calls()[0].text);
 }
 
 #[tokio::test]
-async fn batches_have_at_most_ten_events_and_256_kib() {
+async fn batches_have_at_most_ten_messages_and_256_kib() {
     let script = Script::answering(|call| answer(&ids(call), &[]));
-    let mut events: Vec<_> = (0..12).map(|number| event(number, 1)).collect();
-    events.extend((12..15).map(|number| event(number, 120_000)));
-    events.push(event(15, 300_000));
-    let results = topic(&script, &Time::new(0.5)).publish(&events).await;
+    let mut messages: Vec<_> = (0..12).map(|number| message(number, 1)).collect();
+    messages.extend((12..15).map(|number| message(number, 120_000)));
+    messages.push(message(15, 300_000));
+    let results = topic(&script, &Time::new(0.5)).publish(&messages).await;
     let expected: Vec<bool> = (0..16).map(|number| number < 15).collect();
     assert_eq!(published(&results), expected);
     let batches: Vec<Vec<usize>> = script.calls().iter().map(ids).collect();
@@ -100,13 +74,13 @@ async fn batches_have_at_most_ten_events_and_256_kib() {
 }
 
 #[tokio::test]
-async fn an_event_without_an_answer_is_not_published() {
+async fn a_message_without_an_answer_is_not_published() {
     let script = Script::answering(|_| answer(&[], &[]));
-    let results = topic(&script, &Time::new(1.0)).publish(&[event(0, 1)]).await;
+    let results = topic(&script, &Time::new(1.0)).publish(&[message(0, 1)]).await;
     assert_eq!(published(&results), [false]);
 
     let script = Script::answering(|_| Reply::Reset);
-    let results = topic(&script, &Time::new(1.0)).publish(&[event(0, 1)]).await;
+    let results = topic(&script, &Time::new(1.0)).publish(&[message(0, 1)]).await;
     assert!(results[0].as_ref().unwrap_err().reason.contains("connection reset"));
 }
 

@@ -143,11 +143,7 @@ mod tests {
             assert!(call.text.contains(part), "{part} in {}", call.text);
         }
         assert!(!call.text.contains("severity"), "{}", call.text);
-        assert!(
-            call.authorization.contains("/eu-west-1/sns/"),
-            "{}",
-            call.authorization
-        );
+        assert!(call.authorization.contains("/eu-west-1/sns/"), "{}", call.authorization);
     }
 
     #[tokio::test]
@@ -155,7 +151,10 @@ mod tests {
         assert_eq!(sns_subject(" \t\n "), "");
         assert_eq!(sns_subject(&"ж".repeat(200)).chars().count(), 99);
         let script = Script::new([published()]);
-        publisher(&script).publish_topic(TOPIC, "\n", "text", &[]).await.unwrap();
+        publisher(&script)
+            .publish_topic(TOPIC, "\n", "text", &[])
+            .await
+            .unwrap();
         assert!(!script.calls()[0].text.contains("Subject"));
     }
 
@@ -163,9 +162,15 @@ mod tests {
     async fn failures_are_told_apart() {
         let outcome = async |reply: Reply| {
             let script = Script::answering(move |_| reply.clone());
-            publisher(&script).publish_topic(TOPIC, "s", "t", &[]).await.unwrap_err()
+            publisher(&script)
+                .publish_topic(TOPIC, "s", "t", &[])
+                .await
+                .unwrap_err()
         };
-        assert!(matches!(outcome(refused(400, "Throttling")).await, Failure::Throttled { .. }));
+        assert!(matches!(
+            outcome(refused(400, "Throttling")).await,
+            Failure::Throttled { .. }
+        ));
         assert_eq!(
             outcome(refused(404, "NotFound")).await,
             Failure::Permanent {
@@ -176,7 +181,10 @@ mod tests {
             outcome(refused(403, "AuthorizationError")).await,
             Failure::Permanent { .. }
         ));
-        assert_eq!(outcome(refused(500, "InternalError")).await, Failure::Server { status: 500 });
+        assert_eq!(
+            outcome(refused(500, "InternalError")).await,
+            Failure::Server { status: 500 }
+        );
         assert!(matches!(outcome(Reply::Reset).await, Failure::Unreachable { .. }));
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{Call, Reply, Script, Time};
 use serde_json::{Value, json};
+use tidemark_notify::dispatch::Queue as _;
 use tidemark_tsdb::{SequenceNumber, ShardId};
 
 fn queue(script: &Script, time: &Time) -> DeadLetterQueue {
@@ -165,4 +166,147 @@ async fn what_is_given_up_goes_to_the_other_queue_with_its_reason() {
 async fn a_letter_that_was_not_acknowledged_is_an_error() {
     let script = Script::new([Reply::error(400, "AWS.SimpleQueueService.NonExistentQueue")]);
     assert!(notify_queue(&script).dead_letter("a", "b").await.is_err());
+}
+
+#[tokio::test]
+async fn a_wake_comes_when_it_is_due_or_as_late_as_a_message_can_wait() {
+    let taken = Reply::Json(json!({"MessageId": "m", "MD5OfMessageBody": "x"}));
+    let script = Script::new([taken.clone(), taken, Reply::error(400, "AccessDenied")]);
+    let queue = notify_queue(&script);
+    queue.wake("channel#ops", 30).await.unwrap();
+    queue.wake("rule#r", 5_000).await.unwrap();
+    assert!(queue.wake("rule#r", 1).await.is_err());
+    assert_eq!(
+        script.calls()[0].body,
+        json!({
+            "QueueUrl": "http://aws.invalid/1/notify", "DelaySeconds": 30,
+            "MessageBody": "{\"type\":\"wake\",\"lane\":\"channel#ops\"}",
+        })
+    );
+    assert_eq!(script.calls()[1].body["DelaySeconds"], 900);
+}
+
+#[tokio::test]
+async fn shards_are_called_each_by_a_message_of_its_own() {
+    let script = Script::new([
+        answer(&["0"], &[("1", "InternalError", false)]),
+        answer(&["1"], &[]),
+        Reply::error(400, "AWS.SimpleQueueService.NonExistentQueue"),
+    ]);
+    let queue = EvaluateQueue::with(
+        script.clients().sqs(),
+        "http://aws.invalid/1/evaluate",
+        Time::new(0.5).pace(),
+    );
+    queue.send(vec!["one".into(), "two".into()]).await.unwrap();
+    let bodies: Vec<Vec<Value>> = script
+        .calls()
+        .iter()
+        .map(|call| entries(call).iter().map(|entry| entry["MessageBody"].clone()).collect())
+        .collect();
+    assert_eq!(bodies, [vec![json!("one"), json!("two")], vec![json!("two")]]);
+    queue.send(Vec::new()).await.unwrap();
+    assert!(queue.send(vec!["three".into()]).await.is_err());
+}
+
+fn letters(numbers: std::ops::Range<usize>) -> Reply {
+    let messages: Vec<Value> = numbers
+        .map(|number| json!({"MessageId": "m", "ReceiptHandle": format!("h{number}"), "Body": format!("b{number}")}))
+        .collect();
+    Reply::Json(json!({ "Messages": messages }))
+}
+
+fn all_done(call: &Call) -> Reply {
+    let ids: Vec<Value> = entries(call)
+        .iter()
+        .map(|entry| json!({"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "x"}))
+        .collect();
+    Reply::Json(json!({"Successful": ids, "Failed": []}))
+}
+
+fn redriving(script: &Script, time: &Time) -> NotifyQueue {
+    NotifyQueue::with(
+        script.clients().sqs(),
+        "http://aws.invalid/1/notify",
+        "http://aws.invalid/1/notify-dead",
+        time.pace(),
+    )
+}
+
+#[tokio::test]
+async fn letters_are_sent_back_before_they_are_deleted_until_there_are_none() {
+    let mut received = 0;
+    let script = Script::answering(move |call| match call.operation.as_str() {
+        "ReceiveMessage" => {
+            received += 1;
+            match received {
+                1 => letters(0..10),
+                2 => letters(10..13),
+                _ => Reply::Json(json!({})),
+            }
+        }
+        _ => all_done(call),
+    });
+    let done = redriving(&script, &Time::new(0.5))
+        .redrive(1_000, Duration::from_secs(20))
+        .await
+        .unwrap();
+    assert_eq!(
+        done,
+        Redriven {
+            messages: 13,
+            more: false
+        }
+    );
+    let calls = script.calls();
+    let order: Vec<&str> = calls.iter().map(|call| call.operation.as_str()).collect();
+    let round = ["ReceiveMessage", "SendMessageBatch", "DeleteMessageBatch"];
+    assert_eq!(order, [&round[..], &round[..], &round[..1]].concat());
+    assert_eq!(calls[0].body["QueueUrl"], "http://aws.invalid/1/notify-dead");
+    assert_eq!(calls[1].body["QueueUrl"], "http://aws.invalid/1/notify");
+    assert_eq!(entries(&calls[4])[0]["MessageBody"], "b10");
+    assert_eq!(entries(&calls[5])[2]["ReceiptHandle"], "h12");
+}
+
+#[tokio::test]
+async fn a_letter_that_was_not_sent_back_is_not_deleted() {
+    let script = Script::answering(|call| match call.operation.as_str() {
+        "ReceiveMessage" => letters(0..2),
+        _ => answer(&["0"], &[("1", "InvalidMessageContents", true)]),
+    });
+    let failed = redriving(&script, &Time::new(0.5))
+        .redrive(10, Duration::from_secs(20))
+        .await;
+    assert!(failed.is_err());
+    assert!(script.calls().iter().all(|call| call.operation != "DeleteMessageBatch"));
+}
+
+#[tokio::test]
+async fn a_redrive_ends_with_its_number_and_its_time() {
+    let endless = || {
+        Script::answering(|call| match call.operation.as_str() {
+            "ReceiveMessage" => {
+                let wanted = call.body["MaxNumberOfMessages"].as_u64().unwrap();
+                letters(0..usize::try_from(wanted).unwrap())
+            }
+            _ => all_done(call),
+        })
+    };
+    let time = Time::new(0.5);
+    let by_number = redriving(&endless(), &time).redrive(13, Duration::from_secs(20)).await;
+    assert_eq!(
+        by_number.unwrap(),
+        Redriven {
+            messages: 13,
+            more: true
+        }
+    );
+    let by_time = redriving(&endless(), &time).redrive(13, Duration::ZERO).await;
+    assert_eq!(
+        by_time.unwrap(),
+        Redriven {
+            messages: 0,
+            more: true
+        }
+    );
 }
