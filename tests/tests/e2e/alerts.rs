@@ -1,130 +1,12 @@
 //! Alerts from a push to a webhook and back, on the deployed system: rule, tick, state, topic, queue, delivery.
-//!
-//! Other tests evaluate the same rules at the same time, as the schedule does. So nothing here counts on who evaluates.
 
+use crate::scene::{INSTANCES, RULES, Scene, time};
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
-use tidemark_model::Timestamp;
 use tidemark_tests::harness::api::{Api, Request};
 use tidemark_tests::harness::aws::{Aws, LOGS};
-use tidemark_tests::harness::expect::{Labels, labels, query_samples, sample};
-use tidemark_tests::harness::receiver::{Hook, Receiver};
+use tidemark_tests::harness::expect::{Labels, labels};
 use tidemark_tests::harness::{eventually, now_ms, unique};
-
-const RULES: &str = "/api/v1/alerts/rules";
-const INSTANCES: &str = "/api/v1/alerts/instances";
-
-/// One rule over one metric, and who is told.
-struct Scene {
-    api: Api,
-    receiver: Receiver,
-    metric: String,
-    rule_id: String,
-}
-
-impl Scene {
-    /// A rule that fires at once above 90, changed by `change`.
-    async fn new(script: &[(u16, Option<u32>)], change: Value) -> anyhow::Result<Self> {
-        let (api, receiver) = (Api::from_env()?, Receiver::start(script).await?);
-        let metric = unique("e2e_alert");
-        let mut rule = json!({
-            "name": format!("rule on {metric}"),
-            "metric_name": metric,
-            "condition": ">",
-            "threshold": 90,
-            "duration_seconds": 0,
-            "severity": "critical",
-            "webhook_url": receiver.url(),
-            "annotations": {"summary": "{{ host }} is at {{ value }} (limit {{ threshold }})"},
-        });
-        for (field, value) in change.as_object().context("no object")? {
-            rule[field] = value.clone();
-        }
-        let created = api.post(RULES, &rule).await?.expect(201)?;
-        let rule_id = created["id"].as_str().context("no id")?.to_owned();
-        Ok(Self {
-            api,
-            receiver,
-            metric,
-            rule_id,
-        })
-    }
-
-    /// Pushes a sample of now and waits until a query gives it.
-    async fn measure(&self, labels: &Labels, value: f64) -> anyhow::Result<()> {
-        let at = now_ms();
-        self.api.push(&json!([sample(&self.metric, labels, at, value)])).await?;
-        eventually("the measured value", async || {
-            let got = query_samples(&self.api, &self.metric, at, at).await?;
-            ensure!(got.get(&(labels.clone(), at)) == Some(&value.to_bits()), "{got:?}");
-            Ok(Some(()))
-        })
-        .await
-    }
-
-    async fn evaluate(&self) -> anyhow::Result<Value> {
-        self.api
-            .post("/api/v1/ops/evaluate-alerts", &json!({}))
-            .await?
-            .expect(200)
-    }
-
-    async fn instances(&self) -> anyhow::Result<Vec<Value>> {
-        self.api
-            .all_pages(INSTANCES, "instances", &[("rule", &self.rule_id)])
-            .await
-    }
-
-    /// Evaluates until the instance with these labels is in this state.
-    async fn until(&self, labels: &Labels, state: &str) -> anyhow::Result<Value> {
-        eventually(&format!("an instance that is {state}"), async || {
-            self.evaluate().await?;
-            let instances = self.instances().await?;
-            let found = instances.iter().find(|it| it["labels"] == json!(labels)).cloned();
-            let found = found.with_context(|| format!("no instance: {instances:?}"))?;
-            ensure!(found["state"] == state, "{found}");
-            Ok(Some(found))
-        })
-        .await
-    }
-
-    /// Waits for so many webhooks that were taken with this status.
-    async fn until_told(&self, status: &str, count: usize) -> anyhow::Result<Vec<Hook>> {
-        eventually(&format!("{count} webhooks that say {status}"), async || {
-            let taken = self.receiver.taken(status);
-            ensure!(taken.len() >= count, "{taken:?}");
-            Ok(Some(taken))
-        })
-        .await
-    }
-
-    /// Waits until the instance has counted so many notifications.
-    async fn until_counted(&self, labels: &Labels, count: u64) -> anyhow::Result<Value> {
-        eventually(&format!("{count} notifications counted"), async || {
-            let instances = self.instances().await?;
-            let found = instances.iter().find(|it| it["labels"] == json!(labels)).cloned();
-            let found = found.context("no instance")?;
-            ensure!(found["notifications_sent"] == count, "{found}");
-            Ok(Some(found))
-        })
-        .await
-    }
-
-    async fn delete_rule(&self) -> anyhow::Result<()> {
-        let path = format!("{RULES}/{}", self.rule_id);
-        self.api
-            .call("DELETE", &path, Request::default())
-            .await?
-            .expect(204)
-            .map(drop)
-    }
-}
-
-fn time(instance: &Value, field: &str) -> anyhow::Result<i64> {
-    let text = instance[field].as_str();
-    let text = text.with_context(|| format!("{field} is not set: {instance}"))?;
-    Ok(Timestamp::parse(text)?.0)
-}
 
 #[tokio::test]
 async fn an_alert_fires_is_told_resolves_and_is_told() -> anyhow::Result<()> {
@@ -297,7 +179,8 @@ async fn an_alert_can_be_resolved_by_hand() -> anyhow::Result<()> {
     scene.measure(&host, 99.0).await?;
     let firing = scene.until(&host, "firing").await?;
     let path = format!("{INSTANCES}/{}/resolve", firing["id"].as_str().unwrap());
-    let resolved = scene.api.post(&path, &json!({})).await?.expect(200)?;
+    let by_hand = json!({"by": "ann", "comment": "a false alarm"});
+    let resolved = scene.api.post(&path, &by_hand).await?.expect(200)?;
     assert_eq!(resolved["state"], "resolved", "{resolved}");
     assert_eq!(resolved["id"], firing["id"], "{resolved}");
     time(&resolved, "resolved_at")?;
@@ -306,6 +189,12 @@ async fn an_alert_can_be_resolved_by_hand() -> anyhow::Result<()> {
         told[0].body["alerts"][0]["reason"], "resolved_by_hand",
         "{}",
         told[0].body
+    );
+    let recorded = scene.until_recorded(&json!({"reason": "resolved_by_hand"})).await?;
+    assert_eq!(
+        (&recorded["by"], &recorded["comment"], &recorded["state"]),
+        (&json!("ann"), &json!("a false alarm"), &json!("resolved")),
+        "{recorded}"
     );
     // The condition still holds: a new incident begins and is told as one.
     scene.until_told("firing", 2).await?;

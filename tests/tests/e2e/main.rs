@@ -13,13 +13,18 @@
 
 mod aggregation;
 mod alerts;
+mod channels;
 mod compaction;
 mod discovery;
+mod failures;
 mod health;
 mod limits;
+mod notifying;
 mod pipeline;
 mod privileges;
 mod push;
 mod query;
+mod receivers;
 mod rules;
+mod scene;
 mod values;
