@@ -232,3 +232,52 @@ fn bad_parameters_unknown_paths_and_wrong_methods_are_told_apart() {
         );
     }
 }
+
+#[test]
+fn each_path_takes_the_methods_that_it_says() {
+    let admin = admin();
+    for path in [
+        "/alerts/rules",
+        "/alerts/rules/test",
+        "/alerts/rules/x",
+        "/alerts/instances",
+        "/alerts/instances/active",
+        "/alerts/instances/x/resolve",
+        "/alerts/instances/x/acknowledge",
+        "/alerts/history",
+        "/alerts/silences",
+        "/alerts/silences/preview",
+        "/alerts/silences/x",
+        "/alerts/inhibitions",
+        "/alerts/inhibitions/x",
+        "/alerts/mute-times",
+        "/alerts/mute-times/x",
+        "/channels",
+        "/channels/x",
+        "/channels/x/test",
+        "/ops/process-queue",
+        "/ops/compact",
+        "/ops/evaluate-alerts",
+        "/ops/redrive-notifications",
+        "/stats/queue",
+        "/stats/system",
+    ] {
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let known = methods(&segments);
+        assert!(!known.is_empty(), "{path}");
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+            // Of what is named by a word where an id may stand, `GET /alerts/rules/test`, either answer is right.
+            let id_of_a_word = known == ["POST"] && matches!(method, "GET" | "PUT" | "PATCH" | "DELETE");
+            let answer = ask(&admin, method, path, &json!({}));
+            let is_taken = error_id(&answer).1 != "method-not-allowed";
+            assert!(
+                is_taken == known.contains(&method) || id_of_a_word,
+                "{method} {path}: {answer:?}"
+            );
+        }
+    }
+    assert_eq!(
+        error_id(&ask(&admin, "GET", "/channels/x/y", &Value::Null)),
+        (404, "not-found")
+    );
+}

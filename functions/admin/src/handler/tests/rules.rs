@@ -101,8 +101,15 @@ fn a_whole_rule_can_be_tested_over_stored_data() {
     assert_eq!((status, &found["evaluations"]), (200, &json!(3)), "{found}");
     let incidents = found["incidents"].as_array().unwrap();
     assert_eq!(incidents.len(), 1, "{found}");
-    assert_eq!((&incidents[0]["labels"], &incidents[0]["value"]), (&json!({"host": "web-02"}), &json!(97.5)));
-    assert_eq!(all(&admin, "/alerts/instances", "instances").len(), 0, "nothing is kept");
+    assert_eq!(
+        (&incidents[0]["labels"], &incidents[0]["value"]),
+        (&json!({"host": "web-02"}), &json!(97.5))
+    );
+    assert_eq!(
+        all(&admin, "/alerts/instances", "instances").len(),
+        0,
+        "nothing is kept"
+    );
     for (name, bad, at) in [
         ("start_time", json!(null), "start_time"),
         ("start_time", json!(second + 1), "start_time"),
@@ -113,6 +120,10 @@ fn a_whole_rule_can_be_tested_over_stored_data() {
     ] {
         let mut wrong = body.clone();
         wrong[name] = bad;
-        assert_eq!(field(&ask(&admin, "POST", "/alerts/rules/test", &wrong)), (400, at), "{name}");
+        assert_eq!(
+            field(&ask(&admin, "POST", "/alerts/rules/test", &wrong)),
+            (400, at),
+            "{name}"
+        );
     }
 }
