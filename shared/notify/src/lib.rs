@@ -37,7 +37,7 @@ pub use memory::MemoryNotifyStore;
 pub use notification::{Alert, Cause, Notification};
 pub use recording::RecordingSender;
 pub use retry::Failure;
-pub use secret::{Cached, MemorySecrets, SecretRef, Secrets};
+pub use secret::{MemorySecrets, SecretRef, Secrets};
 pub use sender::{Deliver, Target};
 pub use senders::Senders;
 pub use store::{DocumentStore, LaneStore};

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-mod cached;
+mod memory;
 
-pub use cached::{Cached, MemorySecrets, REMEMBERED_MS};
+pub use memory::MemorySecrets;
 
 /// Where a secret lies: `ssm:<parameter name>` in SSM Parameter Store, or `secretsmanager:<name or ARN>`, optionally with
 /// `#<key>` for one field of a secret that is a JSON object.
