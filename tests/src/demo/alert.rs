@@ -1,4 +1,4 @@
-//! The steps of one alert: rule, pending, firing, webhook, resolved.
+//! The steps of one alert: channel, rule, pending, firing, webhook, resolved.
 
 use super::agents::CPU;
 use super::api::{Api, list};
@@ -11,6 +11,8 @@ use std::time::Duration;
 
 pub(crate) const RULE_NAME: &str = "high_cpu_usage";
 
+const CHANNEL: &str = "on-call";
+
 const THRESHOLD: f64 = 90.0;
 
 /// How long the condition must hold. Short, for the demo's sake.
@@ -22,21 +24,40 @@ const TICK: Duration = Duration::from_secs(1);
 /// What the demo watches.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    rule_id: String,
+    pub(crate) rule_id: String,
     pub(crate) host: &'static str,
 }
 
-/// Creates the rule, after removing what an earlier run left behind.
-pub(crate) async fn create_rule(
-    screen: &Screen,
-    api: &Api,
-    listener: &Listener,
-    host: &'static str,
-) -> anyhow::Result<Watch> {
+/// Configures the channel and tries it, after removing what an earlier run left behind.
+pub(crate) async fn create_channel(screen: &Screen, api: &Api, listener: &Listener) -> anyhow::Result<()> {
     for id in leftovers(api).await? {
         api.delete(&format!("/api/v1/alerts/rules/{id}")).await?;
         screen.line(&format!("the rule of an earlier run was deleted ({id})"));
     }
+    let path = format!("/api/v1/channels/{CHANNEL}");
+    let channels = api.get("/api/v1/channels", &[("limit", "1000")]).await?;
+    if list(&channels, "channels")?
+        .iter()
+        .any(|channel| channel["id"] == CHANNEL)
+    {
+        api.delete(&path).await?;
+    }
+    // Told at once: whoever watches the demo does not want to wait for others of the group.
+    let channel = json!({
+        "name": CHANNEL, "type": "webhook", "url": listener.url(), "group_by": ["alertname", "host"],
+        "group_wait_seconds": 0, "group_interval_seconds": 1,
+    });
+    screen.asked(&format!("POST /api/v1/channels {channel}"));
+    api.post("/api/v1/channels", &channel).await?;
+    screen.asked(&format!("POST {path}/test"));
+    let tried = api.post(&format!("{path}/test"), &json!({})).await?;
+    screen.line(&format!("  {tried}"));
+    ensure!(tried["delivered"] == true, "the test of the channel answered {tried}");
+    Ok(())
+}
+
+/// Creates the rule.
+pub(crate) async fn create_rule(screen: &Screen, api: &Api, host: &'static str) -> anyhow::Result<Watch> {
     let rule = json!({
         "name": RULE_NAME,
         "metric_name": CPU,
@@ -45,8 +66,7 @@ pub(crate) async fn create_rule(
         "threshold": THRESHOLD,
         "duration_seconds": DURATION_SECONDS,
         "severity": "critical",
-        "notification_channels": ["webhook"],
-        "webhook_url": listener.url(),
+        "notification_channels": [CHANNEL],
         "annotations": {"summary": "{{ host }} in {{ region }} is at {{ value }} % CPU (threshold {{ threshold }} %)"},
     });
     let probe = json!({"metric_name": CPU, "condition": ">", "threshold": THRESHOLD, "current_value": 97.0});
@@ -165,7 +185,7 @@ impl Watch {
         Ok(())
     }
 
-    fn alert_in<'a>(&self, body: &'a Value) -> Option<&'a Value> {
+    pub(crate) fn alert_in<'a>(&self, body: &'a Value) -> Option<&'a Value> {
         body["alerts"]
             .as_array()?
             .iter()

@@ -43,6 +43,12 @@ impl Listener {
         format!("http://{}/alerts", self.address)
     }
 
+    /// How many bodies `wanted` accepts.
+    pub(crate) fn count(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.iter().filter(|body| wanted(body)).count()
+    }
+
     /// The first body that `wanted` accepts.
     pub(crate) fn find(&self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
         self.received

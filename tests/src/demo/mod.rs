@@ -10,6 +10,7 @@ mod data;
 mod fleet;
 mod listener;
 mod screen;
+mod silence;
 
 pub(crate) use screen::Screen;
 
@@ -45,8 +46,12 @@ pub(crate) async fn run(screen: &mut Screen) -> anyhow::Result<()> {
     screen.step("Queries with aggregation and group_by");
     data::queries(screen, &api, &fleet, began).await?;
 
+    screen.step("A channel is configured and tried");
+    silence::end_leftovers(screen, &api).await?;
+    alert::create_channel(screen, &api, &listener).await?;
+
     screen.step(&format!("The rule {} is created", alert::RULE_NAME));
-    let watch = alert::create_rule(screen, &api, &listener, fleet.troubled_host()).await?;
+    let watch = alert::create_rule(screen, &api, fleet.troubled_host()).await?;
 
     screen.step(&format!("{} runs hot: the alert is pending", watch.host));
     fleet.heat(true);
@@ -62,6 +67,18 @@ pub(crate) async fn run(screen: &mut Screen) -> anyhow::Result<()> {
     fleet.heat(false);
     watch.until_state(screen, &api, "resolved").await?;
     watch.until_webhook(screen, &listener, "resolved").await?;
+
+    screen.step("A silence: it runs hot again, and nobody is told");
+    let silence = silence::create(screen, &api, &watch).await?;
+    fleet.heat(true);
+    watch.until_state(screen, &api, "firing").await?;
+    silence::until_suppressed(screen, &api, &watch, &listener).await?;
+    fleet.heat(false);
+    watch.until_state(screen, &api, "resolved").await?;
+    silence::end(screen, &api, &silence).await?;
+
+    screen.step("The history has all of it");
+    silence::history(screen, &api, &watch).await?;
 
     screen.step("System statistics");
     data::system_statistics(screen, &api).await?;
