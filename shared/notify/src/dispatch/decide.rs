@@ -188,11 +188,11 @@ pub(crate) enum Why {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     /// For others of the group.
-    GroupWait,
+    Others,
     /// For the time after the last notification.
-    GroupInterval,
+    Interval,
     /// For the next repetition.
-    RepeatInterval,
+    Repeat,
     /// For the next attempt after a failure.
     Backoff,
     /// For an operator, or for the next repetition.
@@ -315,8 +315,8 @@ fn news_at(group: &Group, standings: &[(Standing, &Candidate<'_>)]) -> Option<(T
         .filter(|(standing, _)| is_news(*standing))
         .map(|(_, one)| one);
     let first = news.clone().map(|one| match group.notified_at {
-        None => (later(one.member.enlisted_at, one.timing.wait_ms), Wait::GroupWait),
-        Some(at) => (later(at, one.timing.interval_ms), Wait::GroupInterval),
+        None => (later(one.member.enlisted_at, one.timing.wait_ms), Wait::Others),
+        Some(at) => (later(at, one.timing.interval_ms), Wait::Interval),
     });
     let mut due = first.min_by_key(|(at, _)| *at)?;
     if let Some(given_up) = &group.given_up
@@ -348,7 +348,7 @@ fn wait<'a>(
     let mut waits: Vec<(Timestamp, Wait)> = news.into_iter().collect();
     waits.extend(repeat.map(|at| {
         let at = at.max(group.not_before.unwrap_or(at));
-        (at, Wait::RepeatInterval)
+        (at, Wait::Repeat)
     }));
     for (standing, one) in standings {
         let until = match standing {

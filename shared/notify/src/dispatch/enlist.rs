@@ -6,6 +6,7 @@ use super::flush::Flushed;
 use super::{Arrival, Dispatcher, MAX_DELAY_SECONDS, Next, OVERDUE_MS, Queue, delay_seconds, grouping};
 use crate::sender::Deliver;
 use crate::store::{DocumentStore, Enlisted, Lane, LaneStore, lane_id};
+use futures::future::join_all;
 use std::collections::BTreeSet;
 use tidemark_model::Timestamp;
 use tidemark_rules::rule::WEBHOOK_CHANNEL;
@@ -54,13 +55,10 @@ where
                 in_lanes.push(lane.as_str());
             }
         }
-        let mut failed = None;
-        for lane in in_lanes {
-            if let Err(error) = self.attend(lane, event, arrival).await {
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(Next::Done), Err)
+        // Side by side: a receiver that hangs holds up its own lane, and all end within the function's time.
+        let attended = join_all(in_lanes.into_iter().map(|lane| self.attend(lane, event, arrival))).await;
+        attended.into_iter().collect::<Result<(), _>>()?;
+        Ok(Next::Done)
     }
 
     async fn attend(&self, lane: &str, event: &TransitionEvent, arrival: &Arrival) -> Result<(), StoreError> {

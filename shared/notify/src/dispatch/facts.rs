@@ -1,22 +1,25 @@
 //! What is known of the members of a lane at one time: who is told, what mutes them, what has ended, what was acknowledged.
 
 use super::Dispatcher;
-use super::decide::{Candidate, Held, Timing, Verdict, later};
+use super::decide::{self, Candidate, Held, Timing, Verdict, later};
 use super::grouping::{Grouped, Recipient, Settings};
 use crate::channel::Channel;
 use crate::sender::Deliver;
 use crate::settings::{Inhibition, MuteTime, Silence};
-use crate::store::{DocumentStore, LaneStore, Member};
+use crate::store::{DocumentStore, Group, LaneStore, Member};
 use crate::suppress::{self, Source, Suppression};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use tidemark_model::Timestamp;
 use tidemark_rules::rule::WEBHOOK_CHANNEL;
 use tidemark_rules::store::{InstanceFilter, PageRequest, StoreError};
-use tidemark_rules::{AlertStore, Instance, InstanceState};
+use tidemark_rules::{AlertStore, InstanceState};
 
 /// When it is looked again whether an inhibition has ended, or a channel has come, at the earliest and at the latest, in milliseconds.
 const RECHECK_MS: std::ops::RangeInclusive<i64> = 60_000..=900_000;
+
+/// How old the news of a firing is when it is worth asking whether it still fires, in milliseconds: usually it is told within seconds.
+const LATE_MS: i64 = 120_000;
 
 /// How many instances one page has.
 const PAGE: usize = 1_000;
@@ -87,17 +90,35 @@ where
         })
     }
 
-    /// Which of these incidents somebody takes care of.
-    pub(super) async fn acknowledged(&self, members: &[&Member]) -> Result<HashSet<String>, StoreError> {
-        let asked = stream::iter(members).map(|member| async move {
-            let instance = self.alerts.get_instance(&member.event.instance_id).await?;
-            let taken_care_of = |instance: &Instance| {
-                instance.acknowledged.is_some() && instance.firing_since == Some(member.event.firing_since)
+    /// Asks the instances of the group what its events cannot say: whether somebody takes care of what is to be repeated; and whether what is
+    /// told late still is so.
+    pub(super) async fn ask(
+        &self,
+        group: &Group,
+        candidates: &mut [Candidate<'_>],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let repeats = decide::repeat_at(group, candidates, now).is_some_and(|at| at <= now);
+        let is_asked = |one: &Candidate<'_>| {
+            let is_told = one.member.mark.told_at.is_some();
+            let is_late = later(one.member.event.at, LATE_MS) < now && one.held().is_none();
+            one.over_at.is_none() && if is_told { repeats } else { is_late }
+        };
+        let asked = candidates.iter_mut().filter(|one| is_asked(one)).map(|one| async move {
+            let Some(instance) = self.alerts.get_instance(&one.member.event.instance_id).await? else {
+                return Ok(());
             };
-            Ok(instance.filter(taken_care_of).map(|_| member.incident.clone()))
+            let since = one.member.event.firing_since;
+            if instance.firing_since == Some(since) {
+                one.acknowledged = instance.acknowledged.is_some();
+                one.over_at = instance.resolved_at;
+            } else if let Some(next) = instance.firing_since.filter(|next| *next > since) {
+                // It has fired again since, and what told that may have come and gone before this one.
+                one.over_at = Some(instance.pending_since.unwrap_or(next).max(since));
+            }
+            Ok(())
         });
-        let found: Vec<Option<String>> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(found.into_iter().flatten().collect())
+        stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
     }
 }
 

@@ -348,7 +348,7 @@ where
         let mut planned = Vec::new();
         for grouped in all.iter().filter(|grouped| !grouped.members.is_empty()) {
             let mut candidates = facts.candidates(grouped, &work.recipient, &lineage, now);
-            self.ask_who_acknowledged(&grouped.group, &mut candidates, now).await?;
+            self.ask(&grouped.group, &mut candidates, now).await?;
             let decision = decide::decide(&grouped.group, &candidates, now);
             planned.push(Planned {
                 grouped,
@@ -417,28 +417,6 @@ where
             }
         }
         Ok(round)
-    }
-
-    /// Whether somebody takes care of it is asked only when a repetition is due.
-    async fn ask_who_acknowledged(
-        &self,
-        group: &crate::store::Group,
-        candidates: &mut [Candidate<'_>],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        if decide::repeat_at(group, candidates, now).is_none_or(|at| at > now) {
-            return Ok(());
-        }
-        let firing: Vec<&Member> = candidates
-            .iter()
-            .filter(|one| one.over_at.is_none() && one.member.mark.told_at.is_some())
-            .map(|one| one.member)
-            .collect();
-        let acknowledged = self.acknowledged(&firing).await?;
-        for one in candidates {
-            one.acknowledged = acknowledged.contains(&one.member.incident);
-        }
-        Ok(())
     }
 
     /// Records why members are not told, and settles those that never will be.

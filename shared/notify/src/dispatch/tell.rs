@@ -119,7 +119,19 @@ where
             // What is left follows at once: as if this one had not been.
             group.notified_at = Some(at);
         }
-        self.save(work, &mut slot).await?;
+        let saved = (slot.group.version, slot.stored);
+        if let Err(Interrupted::Store(error)) = self.save(work, &mut slot).await {
+            // The receiver has it: that is not to be forgotten by one call that failed. If it was applied all the same, this is a conflict,
+            // and whoever comes next finds it.
+            let error = &error as &dyn Error;
+            tracing::warn!(
+                lane = work.lane,
+                error,
+                "a notification that was sent is saved once more"
+            );
+            (slot.group.version, slot.stored) = saved;
+            self.save(work, &mut slot).await?;
+        }
         self.finish_told(work, grouped, slot).await?;
         Ok(Outcome::Sent)
     }

@@ -127,7 +127,7 @@ fn the_first_notification_waits_for_others() {
     let (a, b) = (firing("a"), firing("b"));
     let both = [candidate(&a), candidate(&b)];
     let early = decide(&group(), &both, at(9));
-    assert_eq!(waits(&early), Some((Some(at(10)), Wait::GroupWait)));
+    assert_eq!(waits(&early), Some((Some(at(10)), Wait::Others)));
     assert_eq!(sent(&decide(&group(), &both, at(10))), tells(Why::NewFiring, "+a +b"));
 }
 
@@ -147,7 +147,7 @@ fn news_of_a_group_that_was_told_waits_for_the_interval_and_brings_along_what_st
     let (a, b) = (told(firing("a")), firing("b"));
     let both = [candidate(&a), candidate(&b)];
     let early = decide(&notified(10), &both, at(11));
-    assert_eq!(waits(&early), Some((Some(at(310)), Wait::GroupInterval)));
+    assert_eq!(waits(&early), Some((Some(at(310)), Wait::Interval)));
     assert_eq!(
         sent(&decide(&notified(10), &both, at(310))),
         tells(Why::NewFiring, "+a +b")
@@ -180,7 +180,7 @@ fn what_was_over_before_it_was_told_is_told_once_as_resolved() {
 fn nothing_new_is_repeated_after_the_repeat_interval() {
     let a = told(firing("a"));
     let early = decide(&notified(10), &[candidate(&a)], at(HOUR));
-    assert_eq!(waits(&early), Some((Some(at(10 + 4 * HOUR)), Wait::RepeatInterval)));
+    assert_eq!(waits(&early), Some((Some(at(10 + 4 * HOUR)), Wait::Repeat)));
     let decision = decide(&notified(10), &[candidate(&a)], at(10 + 4 * HOUR));
     assert_eq!(sent(&decision), tells(Why::Repeat, "+a"));
     let Step::Tell(tell) = decision.step else { panic!() };

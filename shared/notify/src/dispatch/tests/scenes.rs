@@ -378,3 +378,26 @@ async fn a_lane_whose_wake_was_lost_is_rescued() {
     assert_eq!(world.handle(&wake, 1).await, Next::Done);
     assert_eq!(world.told("ops"), ["101 change +a"]);
 }
+
+#[tokio::test]
+async fn a_firing_that_comes_hours_late_is_told_as_what_it_is_by_now() {
+    let world = World::new();
+    world.ops().await;
+    let late = fires("a", -7_200, &["ops"]);
+    let mut stored = instance(&late);
+    stored.state = InstanceState::Resolved;
+    stored.resolved_at = Some(at(-3_600));
+    world.alerts.save_instance(&stored, None).await.unwrap();
+    world.publish(&late).await;
+    world.until(60).await;
+    world.publish(&ends("a", -7_200, -3_600, &["ops"])).await;
+    world.until(900).await;
+    assert_eq!(world.told("ops"), ["10 change -a"]);
+    let again = fires("b", -7_200, &["ops"]);
+    let mut stored = instance(&again);
+    stored.firing_since = Some(at(-60));
+    world.alerts.save_instance(&stored, None).await.unwrap();
+    world.publish(&again).await;
+    world.until(1_800).await;
+    assert_eq!(world.told("ops")[1], "910 change -b", "a later incident of it is known");
+}
