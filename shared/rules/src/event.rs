@@ -11,7 +11,7 @@ use tidemark_model::{Labels, Timestamp, value};
 pub struct TransitionEvent {
     /// The version of this form: [`Self::SCHEMA_VERSION`].
     pub schema_version: u32,
-    /// See [`transition_id`].
+    /// See [`crate::instance::transition_id`].
     pub id: String,
     /// The instance that changed.
     pub instance_id: String,

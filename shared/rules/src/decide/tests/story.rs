@@ -61,6 +61,12 @@ impl World {
         self.tell();
     }
 
+    /// While it is down, nothing can be told.
+    pub(super) fn set_down(&mut self, down: bool) {
+        self.down = down;
+        self.tell();
+    }
+
     fn tell(&mut self) {
         if self.down {
             return;
@@ -93,13 +99,13 @@ impl World {
         self.of(&labels(host)).map(|instance| instance.state)
     }
 
-    fn edit(&mut self, patch: &Value) {
+    pub(super) fn edit(&mut self, patch: &Value) {
         let rule = self.rule.as_mut().unwrap();
         rule.spec = rule.spec.patched(patch).unwrap();
         rule.version += 1;
     }
 
-    fn by_hand(&mut self, change: impl Fn(&Instance) -> Option<Change>) {
+    pub(super) fn by_hand(&mut self, change: impl Fn(&Instance) -> Option<Change>) {
         let changes = self.instances.iter().filter_map(change).collect();
         self.apply(changes);
     }
@@ -109,11 +115,8 @@ impl World {
         match words {
             ["edit", patch] => self.edit(&serde_json::from_str(patch).unwrap()),
             ["delete"] => self.rule = None,
-            ["down"] => self.down = true,
-            ["up"] => {
-                self.down = false;
-                self.tell();
-            }
+            ["down"] => self.set_down(true),
+            ["up"] => self.set_down(false),
             ["resolve"] => self.by_hand(|instance| resolve_by_hand(instance, "jane", Some("done"), now)),
             ["ack"] => self.by_hand(|instance| acknowledge(instance, "jane", None, now)),
             [value, rest @ ..] => {
