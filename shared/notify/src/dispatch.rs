@@ -1,4 +1,92 @@
-//! Takes events into the lanes of their channels and tells what is due.
+//! Takes events into the lanes of their channels and tells what is due: never lost, never after what came next, twice only where an answer
+//! was lost.
+//!
+//! ## The cast
+//!
+//! | who | is |
+//! |---|---|
+//! | **event** | a firing, a resolve or a beat, from the queue; perhaps not for the first time, perhaps not in order |
+//! | **lane** | what one channel has to tell; only one process tells at a time: who has its **lease** |
+//! | **member** | one incident in a lane, from its firing to its resolve, with the last that is known of it; its **mark** says what was told |
+//! | **group** | the members that are told together, with what is **under way** and what was **told** last |
+//! | **log** | the incidents that are settled in a lane: nothing of them is told again |
+//! | **wake** | a message that has somebody look at a lane, at a time or soon after it |
+//! | **letter** | a dead letter of a notification that was given up; sent back, it has its group tried again |
+//!
+//! ## The flow
+//!
+//! ```text
+//! event ──> enlist in the lane of each channel ──> group_wait 0: flush; else: is a wake on its way? else send one
+//! wake, letter ──> flush
+//!
+//! flush:  lease ── held? ──> come again in 5 s
+//!           │
+//!         read the lane; a group that a crash left "under way" or "told" is mended first
+//!           │
+//!         facts: the channel, silences, inhibitions and their sources, mute times, who acknowledged
+//!           │
+//!         decide, for each group: settle · mark as suppressed · tell, and why · wait, for what and until when
+//!           │
+//!         more due than tokens? what is new is brought into the digest, and all is decided again
+//!           │
+//!         8 at a time:  group "under way" ──> send ──> group "told" ──> history, members marked or settled ──> group at rest
+//!           │                                   └──> failed: group "not before", or a letter and "given up"
+//!         read again until nothing is due ──> send the next wake ──> release
+//! ```
+//!
+//! What is told is decided from the lane as a whole, not from the event that came: a lane that is looked at once too often does nothing, and
+//! which message led there does not matter.
+//!
+//! ## What a duplicate does
+//!
+//! An event that is enlisted again changes nothing. A firing that comes after its resolve changes nothing: the resolve tells both. One that
+//! comes after its incident was settled is refused by the log, in the same step that would have enlisted it. A wake or a letter that comes
+//! twice finds nothing due. The same message handled by two processes at once: one of them finds the lane held.
+//!
+//! ## What a crash does
+//!
+//! | after | is left | and then |
+//! |---|---|---|
+//! | enlisting | the event, which comes again | nothing changes, and the lane is attended to |
+//! | sending a wake, before `wake_by` | one more wake | it finds nothing due |
+//! | taking the lease | the message, and `wake_at` at the end of the lease | somebody waits for that end and goes on |
+//! | marking or settling some members | the others | they are decided again; history entries have the ids they had |
+//! | saving "under way", before or while sending | nobody knows whether it was told | recorded as unknown, told again under the same id: the one duplicate |
+//! | the receiver's answer, before saving "told" | the same | the same |
+//! | saving "told" | members that are not marked | they are marked before anything else is told |
+//! | a letter, before saving "given up" | "under way" | one more attempt, one more letter |
+//! | sending the next wake, before the release | a lease that ends by itself | the wake waits for it |
+//!
+//! A store that answers with an error is a crash in which the lease is given back if that is possible.
+//!
+//! ## Order
+//!
+//! A member holds one event, and a resolve takes the place of its firing: a firing can only be told before its resolve or never. An incident
+//! is over when a later one of the same instance is in its lane, also while its own resolve is still under way; its end is told in or before
+//! the notification that tells what began after it, which is why the later one joins the group of the earlier. What is told more than two
+//! minutes late is compared with the instance first.
+//!
+//! ## Whose turn it is: the lease, and what it does not promise
+//!
+//! A lease ends [`LEASE_MS`] after its holder's clock said `now`. The holder begins to send only within the first [`SEND_UNTIL_MS`]; an
+//! attempt ends within 10 s; what is written without a condition (marks, log) is written only until [`SKEW_MS`] before the end. So as long as
+//! no two clocks are more than 15 s apart (Lambda's are within milliseconds) nobody else sends or marks while the holder does:
+//! `35 s + 10 s + 15 s = 60 s`. Everything a group says is written under its version; who was away for longer finds a conflict there and
+//! stops. What remains: a process that is stopped for more than 15 s between its last look at the clock and the first byte on the wire could
+//! tell what another has told meanwhile. A lease cannot prevent that, only a receiver that knows the idempotency key can.
+//!
+//! ## Wakes
+//!
+//! A message is sent first and `wake_at` stored after: so for every `wake_at` in the future a message is on its way, but for the one that a
+//! lease sets, which stands for the death of its holder. Who needs a look at a time sends a wake unless an earlier one is on its way; so a
+//! burst of events makes one. After a failed attempt the wake that led to it hides itself (visibility timeout) instead of sending another.
+//! What is further away than a queue can delay is reached by several. A lane that nobody came to for [`OVERDUE_MS`] is found by
+//! [`rescue`], which evaluation calls each minute.
+//!
+//! ## What this does not do
+//!
+//! It does not render or send (`senders`), and knows no receiver's form. It does not keep a receiver from getting a notification that it
+//! already has, when it answered and the answer was lost. It does not delay what fires to keep an order between different alerts.
 
 mod decide;
 mod enlist;
