@@ -38,9 +38,11 @@ def refuse_taken_port(port, variable):
 class Emulator:
     """One MiniStack with its data, log and process id under `folder`."""
 
-    def __init__(self, folder, port):
+    def __init__(self, folder, port, smtp_port):
         self.folder = pathlib.Path(folder).absolute()
         self.port = int(port)
+        # Where mail that SES takes is sent on to. Nobody needs to listen there: then it is lost, and the log says so.
+        self.smtp_port = int(smtp_port)
         # 127.0.0.1 and not localhost: the latter may be tried as ::1 first, where nobody listens.
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = self.folder / "ministack.log"
@@ -85,6 +87,7 @@ class Emulator:
             "STATE_DIR": str(self.folder / "state"),
             "S3_PERSIST": "1",
             "S3_DATA_DIR": str(self.folder / "s3"),
+            "SMTP_HOST": f"127.0.0.1:{self.smtp_port}",
             "IOT_MTLS_ENABLED": "0",
             "SFTP_ENABLED": "0",
             # A function may do what its role in template.yaml allows and nothing else, as on AWS.

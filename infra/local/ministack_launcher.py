@@ -6,6 +6,8 @@ without it; test_launcher.py has a test for each. `apply_fixes` is the list.
 
 import base64
 import contextvars
+import email
+import email.utils
 import hashlib
 import json
 import socketserver
@@ -15,7 +17,7 @@ import time
 from ministack.core import iam_actions, lambda_runtime
 from ministack.core.arn import parse_arn
 from ministack.core.responses import _request_account_id, _request_region, new_uuid
-from ministack.services import apigateway, dynamodb, kinesis, lambda_svc, sns, sqs
+from ministack.services import apigateway, dynamodb, kinesis, lambda_svc, ses_v2, sns, sqs
 from ministack.services.cloudformation import provisioners
 
 # Lambda hands a function at most this much of a stream at once, as base64 in the event.
@@ -137,6 +139,45 @@ def fix_permissions_of_batches():
         return action.removesuffix("Batch") if action in batches else action
 
     iam_actions.extract_iam_action = extract_as_iam_knows_it
+
+
+def fix_permission_to_send_mail():
+    """SendEmail names its identity by the sender only, so a role that may send as any identity was refused."""
+    extract = iam_actions.extract_resource_arn
+
+    def extract_knowing_senders(service, method, path, headers, body, query_params, region, account_id):
+        arn = extract(service, method, path, headers, body, query_params, region, account_id)
+        if service == "ses" and arn == "*" and path.rstrip("/") == "/v2/email/outbound-emails":
+            _, address = email.utils.parseaddr(iam_actions._safe_json_field(body, "FromEmailAddress") or "")
+            return f"arn:aws:ses:{region}:{account_id}:identity/{address}" if address else arn
+        return arn
+
+    iam_actions.extract_resource_arn = extract_knowing_senders
+
+
+def fix_headers_of_mail():
+    """The headers that a caller adds to a simple mail were left out of what is relayed."""
+    added = contextvars.ContextVar("added-headers", default=())
+    handle, build = ses_v2.handle_request, ses_v2._build_mime_message
+
+    async def handle_knowing_headers(method, path, headers, body, query_params):
+        try:
+            wanted = json.loads(body)["Content"]["Simple"]["Headers"] if body else ()
+        except (ValueError, KeyError, TypeError):
+            wanted = ()
+        token = added.set(wanted)
+        try:
+            return await handle(method, path, headers, body, query_params)
+        finally:
+            added.reset(token)
+
+    def build_with_headers(*arguments):
+        message = email.message_from_string(build(*arguments))
+        for header in added.get():
+            message[header["Name"]] = header["Value"]
+        return message.as_string()
+
+    ses_v2.handle_request, ses_v2._build_mime_message = handle_knowing_headers, build_with_headers
 
 
 def fix_kinesis_retention():
@@ -402,6 +443,8 @@ def apply_fixes():
     fix_time_to_live()
     fix_permission_to_read_a_stream()
     fix_permissions_of_batches()
+    fix_permission_to_send_mail()
+    fix_headers_of_mail()
     fix_kinesis_retention()
     fix_kinesis_mappings()
 

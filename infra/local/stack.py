@@ -5,7 +5,8 @@
     status    what runs, where, and whether it is deployed
     clean     stop and delete the folder
 
-TIDEMARK_PORT (default 4566) and TIDEMARK_LOCAL_DIR (default .local) make instances that do not know of each other, for tests.
+TIDEMARK_PORT (default 4566), TIDEMARK_SMTP_PORT (default 4525: where mail is sent on to) and TIDEMARK_LOCAL_DIR (default .local) make
+instances that do not know of each other, for tests.
 """
 
 import os
@@ -178,7 +179,8 @@ def main():
         return 2
     folder = pathlib.Path(os.environ.get("TIDEMARK_LOCAL_DIR", ROOT / ".local"))
     try:
-        return commands[sys.argv[1]](Emulator(folder, os.environ.get("TIDEMARK_PORT", 4566)))
+        ports = os.environ.get("TIDEMARK_PORT", 4566), os.environ.get("TIDEMARK_SMTP_PORT", 4525)
+        return commands[sys.argv[1]](Emulator(folder, *ports))
     except StackError as error:
         print(f"stack: ERROR: {error}", file=sys.stderr)
         return 1

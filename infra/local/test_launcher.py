@@ -4,6 +4,8 @@
 """
 
 import base64
+import email
+import email.header
 import gzip
 import inspect
 import io
@@ -12,6 +14,7 @@ import pathlib
 import socket
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.request
@@ -132,6 +135,43 @@ def eventually(condition, seconds=15):
     return value
 
 
+class MailSink:
+    """Takes every mail, one connection after the other."""
+
+    def __init__(self):
+        self.received = SimpleQueue()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self):
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rwb", buffering=0) as stream:
+                self._talk(stream)
+
+    def _talk(self, stream):
+        stream.write(b"220 sink\r\n")
+        while line := stream.readline():
+            command = line.strip().upper()
+            if command == b"DATA":
+                stream.write(b"354 go on\r\n")
+                mail = b""
+                while (line := stream.readline()) != b".\r\n":
+                    mail += line
+                self.received.put(email.message_from_bytes(mail))
+            if command == b"QUIT":
+                stream.write(b"221 bye\r\n")
+                return
+            stream.write(b"250 ok\r\n")
+
+
 def client_of(emulator, service, key="test", secret="test"):
     return boto3.client(
         service, endpoint_url=emulator.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret,
@@ -144,7 +184,9 @@ class LauncherTest(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = pathlib.Path(cls.temporary.name)
-        cls.emulator = Emulator(cls.folder, free_port())
+        cls.mails = MailSink()
+        cls.addClassCleanup(cls.mails.close)
+        cls.emulator = Emulator(cls.folder, free_port(), cls.mails.port)
         cls.addClassCleanup(cls.temporary.cleanup)
         cls.emulator.start()
         cls.addClassCleanup(cls.emulator.stop)
@@ -410,10 +452,36 @@ class LauncherTest(unittest.TestCase):
         with self.assertRaisesRegex(ClientError, "AccessDenied"):
             sender.receive_message(QueueUrl=queue)
 
+    def test_who_may_send_as_any_identity_may_send_and_the_mail_has_its_headers(self):
+        root = self.client("sesv2")
+        root.create_email_identity(EmailIdentity="ours@example.org")
+        iam = self.client("iam")
+        iam.create_user(UserName="mailer")
+        resource = f"arn:aws:ses:{REGION}:000000000000:identity/*"
+        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ses:SendEmail", "Resource": resource}]}
+        iam.put_user_policy(UserName="mailer", PolicyName="send", PolicyDocument=json.dumps(allowed))
+        key = iam.create_access_key(UserName="mailer")["AccessKey"]
+        mailer = client_of(self.emulator, "sesv2", key["AccessKeyId"], key["SecretAccessKey"])
+        simple = {
+            "Subject": {"Data": "größer"}, "Body": {"Text": {"Data": "text"}},
+            "Headers": [{"Name": "X-Tidemark-Notification-Id", "Value": "a#1"}],
+        }
+        mail = {"Destination": {"ToAddresses": ["ann@example.org"]}, "Content": {"Simple": simple}}
+        mailer.send_email(FromEmailAddress="Tidemark <ours@example.org>", **mail)
+        received = self.mails.received.get(timeout=15)
+        self.assertEqual(received["X-Tidemark-Notification-Id"], "a#1")
+        self.assertEqual(received["To"], "ann@example.org")
+        self.assertEqual(str(email.header.make_header(email.header.decode_header(received["Subject"]))), "größer")
+        self.assertEqual(received.get_payload(decode=True).decode(), "text")
+        with self.assertRaisesRegex(ClientError, "MessageRejected|not verified"):
+            mailer.send_email(FromEmailAddress="stranger@example.com", **mail)
+        with self.assertRaisesRegex(ClientError, "AccessDenied"):
+            mailer.list_email_identities()
+
     def test_what_was_deployed_is_there_again_after_a_restart(self):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
-        emulator = Emulator(folder.name, free_port())
+        emulator = Emulator(folder.name, free_port(), free_port())
         self.addCleanup(emulator.stop)
         self.assertTrue(emulator.start())
         self.assertFalse(emulator.start(), "started twice")

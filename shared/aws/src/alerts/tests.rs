@@ -66,6 +66,8 @@ fn instance(unsent: bool) -> Instance {
         resolved_at: None,
         keep_firing_since: Some(Timestamp(6_000)),
         acknowledged: None,
+        missing_since: None,
+        previous_resolved_at: None,
         updated_at: Timestamp(5_000),
         version: 8,
         unsent: if unsent { vec![transition] } else { Vec::new() },
