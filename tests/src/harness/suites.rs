@@ -5,7 +5,7 @@ use super::{eventually, now_ms, unique};
 use serde_json::{Value, json};
 use tidemark_aws::config::Account;
 use tidemark_aws::store::Tables;
-use tidemark_aws::{Clients, DynamoAlertStore, DynamoStore};
+use tidemark_aws::{Clients, DynamoAlertStore, DynamoNotifyStore, DynamoStore};
 
 /// The types of a table's keys, as DynamoDB names them: of `pk`, and of `sk` when it has one.
 pub type KeyTypes<'a> = (&'a str, Option<&'a str>);
@@ -93,6 +93,20 @@ pub async fn alert_store(aws: &Aws) -> anyhow::Result<()> {
     let clients = Clients::new(&Account::from_env()?);
     let store = DynamoAlertStore::new(clients.dynamodb(), &table);
     let kept = tidemark_rules::conformance::check(&store).await;
+    delete_table(aws, &table).await?;
+    Ok(kept?)
+}
+
+/// Every promise of `LaneStore` and `DocumentStore`, on DynamoDB.
+///
+/// # Errors
+/// With the first promise that is not kept.
+pub async fn notify_store(aws: &Aws) -> anyhow::Result<()> {
+    let table = unique("suite-lanes");
+    create_table(aws, &table, ("S", Some("S"))).await?;
+    let clients = Clients::new(&Account::from_env()?);
+    let store = DynamoNotifyStore::new(clients.dynamodb(), &table);
+    let kept = tidemark_notify::conformance::check(&store).await;
     delete_table(aws, &table).await?;
     Ok(kept?)
 }

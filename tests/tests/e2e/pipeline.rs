@@ -210,5 +210,6 @@ async fn segment_keys(aws: &Aws, table: &str) -> anyhow::Result<BTreeSet<(String
 async fn the_stores_on_dynamodb_keep_every_promise() -> anyhow::Result<()> {
     let aws = Aws::from_env()?;
     suites::store(&aws).await?;
-    suites::alert_store(&aws).await
+    suites::alert_store(&aws).await?;
+    suites::notify_store(&aws).await
 }

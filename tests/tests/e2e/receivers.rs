@@ -211,6 +211,19 @@ async fn pagerduty_is_triggered_and_resolved_under_one_key() -> anyhow::Result<(
 async fn mail_goes_out_through_ses() -> anyhow::Result<()> {
     // The one test that takes mail: the stack relays all of it to this port.
     let sink = MailSink::start(variable("TIDEMARK_SMTP_PORT")?.parse()?).await?;
+    let verify = [
+        ("Action", "VerifyEmailIdentity"),
+        ("EmailAddress", "tidemark@example.org"),
+        ("Version", "2010-12-01"),
+    ];
+    Aws::from_env()?.form("ses", &verify).await?;
+    // SES sends for who has been verified only; the emulator believes everybody.
+    let verify = [
+        ("Action", "VerifyEmailIdentity"),
+        ("EmailAddress", "tidemark@example.org"),
+        ("Version", "2010-12-01"),
+    ];
+    Aws::from_env()?.form("ses", &verify).await?;
     let to = format!("{}@example.org", unique("ann"));
     let channel = json!({
         "type": "email", "url": null, "from": "tidemark@example.org", "to": [to],
@@ -220,6 +233,8 @@ async fn mail_goes_out_through_ses() -> anyhow::Result<()> {
     fire_and_resolve(&scene, || sink.mails_to(&to).len()).await?;
     let mails = sink.mails_to(&to);
     assert_eq!(mails[0].from, "tidemark@example.org");
+    let ids = [0, 1].map(|number: usize| mails[number].header("x-tidemark-notification-id"));
+    assert!(!ids[0].is_empty() && ids[0] != ids[1], "{ids:?}");
     let subject = mails[0].header("subject");
     assert!(
         subject.contains(&scene.rule_name) && subject.contains("größer"),

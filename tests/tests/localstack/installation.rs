@@ -54,6 +54,7 @@ impl Installation {
         }
         values.insert("STREAM_NAME", create_stream(&aws).await?);
         values.insert("DEAD_LETTER_QUEUE_URL", create_queue(&aws, "dead").await?);
+        values.insert("EVALUATE_QUEUE_URL", create_queue(&aws, "evaluate").await?);
         values.insert("NOTIFY_DEAD_LETTER_QUEUE_URL", create_queue(&aws, "undelivered").await?);
         let notify_queue = create_queue(&aws, "notify").await?;
         values.insert("ALERTS_TOPIC_ARN", create_topic(&aws, &notify_queue).await?);
@@ -246,6 +247,7 @@ impl Installation {
         let stream = json!({"StreamName": self.value("STREAM_NAME")});
         self.aws.call(KINESIS, "DeleteStream", stream).await?;
         for queue in [
+            "EVALUATE_QUEUE_URL",
             "NOTIFY_QUEUE_URL",
             "NOTIFY_DEAD_LETTER_QUEUE_URL",
             "DEAD_LETTER_QUEUE_URL",

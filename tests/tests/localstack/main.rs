@@ -26,7 +26,8 @@ use tidemark_tests::harness::{eventually, suites};
 async fn the_stores_on_dynamodb_keep_every_promise() -> anyhow::Result<()> {
     let aws = Aws::from_env()?;
     suites::store(&aws).await?;
-    suites::alert_store(&aws).await
+    suites::alert_store(&aws).await?;
+    suites::notify_store(&aws).await
 }
 
 #[tokio::test]
