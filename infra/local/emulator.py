@@ -12,8 +12,6 @@ from process import OwnedProcess, StackError
 
 LAUNCHER = pathlib.Path(__file__).with_name("ministack_launcher.py")
 REGION = "us-east-1"
-# Where mail goes that SES is given. Nobody need listen there.
-SMTP_PORT = int(os.environ.get("TIDEMARK_SMTP_PORT", "2525"))
 HEALTHY_WITHIN_SECONDS = 30
 
 
@@ -82,7 +80,6 @@ class Emulator:
             "TMPDIR": str(self.folder / "tmp"),
             "GATEWAY_PORT": str(self.port),
             "BIND_HOST": "127.0.0.1",
-            "SMTP_HOST": f"127.0.0.1:{SMTP_PORT}",
             "PERSIST_STATE": "1",
             "STATE_DIR": str(self.folder / "state"),
             "S3_PERSIST": "1",

@@ -19,7 +19,7 @@ import sys
 import time
 import tomllib
 
-from emulator import REGION, SMTP_PORT, Emulator, aws_environment
+from emulator import REGION, Emulator, aws_environment
 from process import StackError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def api_url(emulator):
 
 def write_env(emulator, outputs):
     """KEY=VALUE lines. An output's name becomes the name of the variable that the functions have: StreamName, STREAM_NAME."""
-    lines = {"TIDEMARK_URL": api_url(emulator), "TIDEMARK_SMTP_PORT": str(SMTP_PORT), **aws_environment(emulator.url)}
+    lines = {"TIDEMARK_URL": api_url(emulator), "TIDEMARK_SMTP_PORT": str(emulator.smtp_port), **aws_environment(emulator.url)}
     for name, value in sorted(outputs.items()):
         lines[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()] = value
     path = emulator.folder / "env"
