@@ -1,6 +1,6 @@
 //! Whether a tick counts as a success.
 
-use tidemark_rules::tick::TickSummary;
+use tidemark_rules::tick::{Shard, TickSummary};
 
 /// A tick that left something undone. What it did is saved; the next tick makes up for the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,12 +11,13 @@ use tidemark_rules::tick::TickSummary;
 pub(crate) struct Incomplete(pub(crate) TickSummary);
 
 /// An invocation whose tick left something undone fails, so that the alarm on the function's errors sees it.
-pub(crate) fn outcome(summary: TickSummary) -> Result<TickSummary, Incomplete> {
-    if summary.rules_failed + summary.rules_skipped + summary.unpublished > 0 {
-        tracing::error!(?summary, "the tick is incomplete");
+pub(crate) fn outcome(shard: Shard, summary: TickSummary) -> Result<TickSummary, Incomplete> {
+    let (shard, shards) = (shard.index, shard.of);
+    if !summary.is_complete() {
+        tracing::error!(shard, shards, ?summary, "the tick is incomplete");
         return Err(Incomplete(summary));
     }
-    tracing::info!(?summary, "evaluated");
+    tracing::info!(shard, shards, ?summary, "evaluated");
     Ok(summary)
 }
 
@@ -34,8 +35,8 @@ mod tests {
             rows_dropped: 4,
             ..TickSummary::default()
         };
-        assert_eq!(outcome(summary), Ok(summary));
-        assert!(outcome(TickSummary::default()).is_ok());
+        assert_eq!(outcome(Shard::WHOLE, summary), Ok(summary));
+        assert!(outcome(Shard::WHOLE, TickSummary::default()).is_ok());
     }
 
     #[test]
@@ -43,7 +44,7 @@ mod tests {
         let undone = |change: fn(&mut TickSummary)| {
             let mut summary = TickSummary::default();
             change(&mut summary);
-            outcome(summary).map_err(|incomplete| incomplete.to_string())
+            outcome(Shard::WHOLE, summary).map_err(|incomplete| incomplete.to_string())
         };
         for (result, said) in [
             (undone(|summary| summary.rules_failed = 2), "2 rules failed"),
