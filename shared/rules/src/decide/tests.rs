@@ -299,7 +299,7 @@ fn upheaval() -> impl Strategy<Value = Upheaval> {
         r#"{"enabled": true}"#,
     ];
     prop_oneof![
-        10 => (-100_i64..200, prop_oneof![9 => Just(0_i64), 1 => 300_i64..1_000], value(), value()).prop_map(
+        10 => ((-10_i64..20).prop_map(|tens| tens * 10), prop_oneof![9 => Just(0_i64), 1 => 300_i64..1_000], value(), value()).prop_map(
             |(step_seconds, unobserved_seconds, a, b)| Upheaval::Tick { step_seconds, unobserved_seconds, values: [a, b] },
         ),
         4 => prop::sample::select(patches.to_vec()).prop_map(Upheaval::Edit),

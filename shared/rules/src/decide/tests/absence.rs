@@ -34,6 +34,12 @@ fn no_data_keep_ends_what_an_edit_no_longer_asks_about() {
         30   edit {"metric_name":"mem"}  firing    =
         60   -                           resolved  rule_changed"#;
     play("keep", &json!({"no_data": "keep"}), story);
+    let groups = r#"
+        0    95                          firing    condition_held
+        30   edit {"group_by":["zone"]}  firing    =
+        60   -                           resolved  rule_changed"#;
+    let grouped = json!({"no_data": "keep", "aggregation": "max", "group_by": ["host"]});
+    play("keep groups", &grouped, groups);
     let same = r#"
         0    95                          firing    condition_held
         30   edit {"threshold":80}       firing    =
@@ -170,6 +176,21 @@ fn a_rule_that_turns_to_a_metric_without_data_misses_it() {
         (InstanceState::Firing, Some(at(60)))
     );
     assert_eq!(world.told.len(), 3);
+    // Resolved by hand it is not missed again, until the rule misses something else.
+    world.by_hand(|instance| resolve_by_hand(instance, "jane", None, at(150)));
+    let state = |world: &World| world.of(&Labels::default()).unwrap().state;
+    world.tick(&[], at(180), 0);
+    assert_eq!(
+        state(&world),
+        InstanceState::Firing,
+        "it was resolved when the rule asked for another metric"
+    );
+    world.by_hand(|instance| resolve_by_hand(instance, "jane", None, at(210)));
+    world.tick(&[], at(240), 0);
+    assert_eq!(state(&world), InstanceState::Resolved);
+    world.edit(&json!({"metric_name": "load"}));
+    world.tick(&[], at(300), 0);
+    assert_eq!(state(&world), InstanceState::Firing);
 }
 
 #[test]

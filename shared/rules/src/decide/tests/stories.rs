@@ -116,6 +116,20 @@ fn a_gap_counts_for_an_alert_that_waits_to_be_told() {
         3780  95          pending   =
         3840  95          firing    condition_held";
     play("gap while waiting", &json!({"duration_seconds": 120}), story);
+    let kept = "
+        0     95          firing    condition_held
+        60    10          firing    =
+        90    down        firing    =
+        100   ack         firing    =
+        3660  10 gap=3600 firing    =
+        3670  up          firing    acknowledged
+        3959  10          firing    =
+        3960  10          resolved  condition_cleared";
+    play(
+        "gap while kept and waiting",
+        &json!({"keep_firing_for_seconds": 300}),
+        kept,
+    );
 }
 
 #[test]
