@@ -15,81 +15,11 @@
 //! A rule watches `cpu` above 90 and names the channel `ops`, a channel is a webhook with Tidemark's own settings, unless the story
 //! says otherwise. The story ends at the latest time that it names.
 
+pub(crate) use crate::expected::*;
+pub(crate) use crate::time::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fmt;
-use tidemark_model::Timestamp;
-use tidemark_notify::{Cause, Failure};
-use tidemark_rules::history::AttemptOutcome;
-use tidemark_rules::{TransitionKind, TransitionReason};
-
-/// 2026-01-05T12:00:00Z.
-const BEGIN_MS: i64 = 1_767_614_400_000;
-
-/// A time of the story, in milliseconds since it began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(pub(crate) i64);
-
-impl From<i32> for Moment {
-    fn from(minutes: i32) -> Self {
-        Self(i64::from(minutes) * 60_000)
-    }
-}
-
-impl From<f64> for Moment {
-    fn from(minutes: f64) -> Self {
-        Self((minutes * 60_000.0).round() as i64)
-    }
-}
-
-impl From<Timestamp> for Moment {
-    fn from(time: Timestamp) -> Self {
-        Self(time.0 - BEGIN_MS)
-    }
-}
-
-impl Moment {
-    pub(crate) fn time(self) -> Timestamp {
-        Timestamp(BEGIN_MS + self.0)
-    }
-}
-
-impl fmt::Display for Moment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (minutes, ms) = (self.0.div_euclid(60_000), self.0.rem_euclid(60_000));
-        write!(f, "{minutes:4}:{:02}", ms / 1_000)?;
-        if ms % 1_000 == 0 {
-            Ok(())
-        } else {
-            write!(f, ".{:03}", ms % 1_000)
-        }
-    }
-}
-
-/// From one time to another, both included.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span {
-    pub(crate) from: Moment,
-    pub(crate) to: Moment,
-}
-
-pub(crate) fn between(from: impl Into<Moment>, to: impl Into<Moment>) -> Span {
-    let (from, to) = (from.into(), to.into());
-    assert!(from <= to, "a span ends before it begins");
-    Span { from, to }
-}
-
-impl Span {
-    pub(crate) fn holds(self, at: Moment) -> bool {
-        self.from <= at && at <= self.to
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} to {}", self.from, self.to)
-    }
-}
+use tidemark_notify::Failure;
 
 /// The labels of a series.
 pub(crate) type Series = BTreeMap<String, String>;
@@ -172,6 +102,8 @@ pub(crate) enum State {
     TopicDown,
     /// Samples cannot be read.
     DataDown,
+    /// The clock of who evaluates is wrong by so many seconds.
+    Skew(i64),
     /// The queue delivers every message twice.
     Twice,
     /// What a channel's receiver answers.
@@ -205,196 +137,6 @@ pub(crate) fn gone() -> Answer {
 
 pub(crate) fn answer_lost() -> Answer {
     Answer::Lost
-}
-
-/// One alert as a receiver is told of it.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) kind: TransitionKind,
-    pub(crate) rule: String,
-    pub(crate) series: Series,
-    /// Not compared when an expectation has none.
-    pub(crate) reason: Option<TransitionReason>,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.rule, self.kind.as_str())?;
-        let series: Vec<String> = self
-            .series
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        write!(f, "({})", series.join(","))?;
-        self.reason.map_or(Ok(()), |reason| write!(f, " {reason:?}"))
-    }
-}
-
-/// One notification as a receiver gets it.
-#[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) channel: String,
-    pub(crate) cause: Cause,
-    pub(crate) digest: bool,
-    pub(crate) alerts: Vec<Said>,
-}
-
-/// A notification without alerts, to be filled.
-pub(crate) fn page(channel: &str) -> Page {
-    Page {
-        channel: channel.to_owned(),
-        cause: Cause::Change,
-        digest: false,
-        alerts: Vec::new(),
-    }
-}
-
-/// A notification that says just that.
-pub(crate) fn firing(rule: &str, channel: &str, series: Series) -> Page {
-    page(channel).firing(rule, series)
-}
-
-/// A notification that says just that.
-pub(crate) fn resolved(rule: &str, channel: &str, series: Series) -> Page {
-    page(channel).resolved(rule, series)
-}
-
-/// A sign of life.
-pub(crate) fn beat(rule: &str, channel: &str) -> Page {
-    let beat = firing(rule, channel, Series::new());
-    Page {
-        cause: Cause::Heartbeat,
-        ..beat
-    }
-}
-
-impl Page {
-    fn and(mut self, kind: TransitionKind, rule: &str, series: Series) -> Self {
-        self.alerts.push(Said {
-            kind,
-            rule: rule.to_owned(),
-            series,
-            reason: None,
-        });
-        self
-    }
-
-    pub(crate) fn firing(self, rule: &str, series: Series) -> Self {
-        self.and(TransitionKind::Firing, rule, series)
-    }
-
-    pub(crate) fn resolved(self, rule: &str, series: Series) -> Self {
-        self.and(TransitionKind::Resolved, rule, series)
-    }
-
-    /// The reason of the last alert.
-    pub(crate) fn because(mut self, reason: TransitionReason) -> Self {
-        self.alerts.last_mut().expect("an alert").reason = Some(reason);
-        self
-    }
-
-    pub(crate) fn repeated(mut self) -> Self {
-        self.cause = Cause::Repeat;
-        self
-    }
-
-    pub(crate) fn in_digest(mut self) -> Self {
-        self.digest = true;
-        self
-    }
-
-    /// Whether what was told is what was expected.
-    pub(crate) fn is_met_by(&self, told: &Self) -> bool {
-        let same = |one: &Said, other: &Said| {
-            (one.kind, &one.rule, &one.series) == (other.kind, &other.rule, &other.series)
-                && one.reason.is_none_or(|reason| other.reason == Some(reason))
-        };
-        let mut left: Vec<&Said> = told.alerts.iter().collect();
-        for said in &self.alerts {
-            match left.iter().position(|other| same(said, other)) {
-                Some(at) => left.swap_remove(at),
-                None => return false,
-            };
-        }
-        left.is_empty() && (&self.channel, self.cause, self.digest) == (&told.channel, told.cause, told.digest)
-    }
-}
-
-impl fmt::Display for Page {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let alerts: Vec<String> = self.alerts.iter().map(Said::to_string).collect();
-        write!(f, "{}: {}", self.channel, alerts.join(" + "))?;
-        f.write_str(match self.cause {
-            Cause::Change => "",
-            Cause::Repeat => " [again]",
-            Cause::Heartbeat => " [heartbeat]",
-            Cause::Test => " [test]",
-        })?;
-        f.write_str(if self.digest { " [digest]" } else { "" })
-    }
-}
-
-/// Something that the history must tell.
-#[derive(Clone, Debug)]
-pub(crate) enum Recorded {
-    /// A suppression in a channel, whose reason contains this.
-    Suppressed { channel: String, reason: String },
-    /// An attempt at a channel.
-    Attempt { channel: String, outcome: AttemptOutcome },
-    /// A transition, perhaps by somebody.
-    Transition {
-        kind: TransitionKind,
-        reason: TransitionReason,
-        by: Option<String>,
-    },
-}
-
-pub(crate) fn suppressed(channel: &str, reason: &str) -> Recorded {
-    Recorded::Suppressed {
-        channel: channel.to_owned(),
-        reason: reason.to_owned(),
-    }
-}
-
-pub(crate) fn attempt(channel: &str, outcome: AttemptOutcome) -> Recorded {
-    Recorded::Attempt {
-        channel: channel.to_owned(),
-        outcome,
-    }
-}
-
-pub(crate) fn became(kind: TransitionKind, reason: TransitionReason) -> Recorded {
-    Recorded::Transition { kind, reason, by: None }
-}
-
-pub(crate) fn by(who: &str, kind: TransitionKind, reason: TransitionReason) -> Recorded {
-    Recorded::Transition {
-        kind,
-        reason,
-        by: Some(who.to_owned()),
-    }
-}
-
-/// Something that must come true.
-#[derive(Clone, Debug)]
-pub(crate) enum Expectation {
-    Told(Page),
-    /// So many entries of a rule's alert; `None`: at least one.
-    History {
-        rule: String,
-        series: Series,
-        what: Recorded,
-        times: Option<usize>,
-    },
-    DeadLetter {
-        channel: String,
-    },
-    /// So many attempts at a channel, whether they succeeded or not.
-    Attempts {
-        channel: String,
-        least: usize,
-        most: usize,
-    },
 }
 
 /// See the module.
@@ -612,6 +354,10 @@ impl During<'_> {
 
     pub(crate) fn data_cannot_be_read(self) {
         self.state(State::DataDown);
+    }
+
+    pub(crate) fn evaluation_clock_is_off_by(self, seconds: i64) {
+        self.state(State::Skew(seconds));
     }
 
     pub(crate) fn messages_come_twice(self) {

@@ -9,8 +9,10 @@
 )]
 
 mod deeds;
+mod expected;
 mod language;
 mod parts;
+mod time;
 mod verdict;
 mod world;
 

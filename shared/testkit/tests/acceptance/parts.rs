@@ -73,6 +73,19 @@ impl Shared {
         self.states.iter().any(|(span, one)| span.holds(now) && state(one))
     }
 
+    /// The time as the evaluation sees it.
+    pub(crate) fn evaluation_time(&self) -> Timestamp {
+        let now = self.now();
+        let skews = self.states.iter().filter(|(span, _)| span.holds(now));
+        let skew_s: i64 = skews
+            .map(|(_, state)| match state {
+                State::Skew(seconds) => *seconds,
+                _ => 0,
+            })
+            .sum();
+        Moment(now.0 + skew_s * 1_000).time()
+    }
+
     pub(crate) fn send(&self, body: String, delay_ms: i64) {
         let copies = if self.is(|state| matches!(state, State::Twice)) {
             2

@@ -37,6 +37,20 @@ fn ticks_that_come_twice_tell_once() {
 }
 
 #[test]
+fn a_clock_that_is_wrong_tells_nothing_that_is_not_so() {
+    let mut story = story(json!({}));
+    story.during(between(1, 20)).push("cpu", host("a"), 95.0);
+    story.during(between(21, 30)).push("cpu", host("a"), 50.0);
+    story.during(between(1, 30)).push("cpu", host("b"), 50.0);
+    story.during(between(5, 8)).evaluation_clock_is_off_by(-120);
+    story.during(between(11, 14)).evaluation_clock_is_off_by(120);
+    story.during(between(24, 25)).evaluation_clock_is_off_by(-30);
+    story.expect(between(1, 1.5), firing("high_cpu", "ops", host("a")));
+    story.expect(between(21, 21.5), resolved("high_cpu", "ops", host("a")));
+    story.expect_nothing_else();
+}
+
+#[test]
 fn recovery_does_not_fire_on_what_was_stored_too_late() {
     let mut story = story(json!({}));
     story.during(between(10, 60)).outage();

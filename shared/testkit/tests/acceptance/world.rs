@@ -236,7 +236,7 @@ impl World {
             alerts: &self.alerts,
             data: &data,
             publisher: &*self.shared,
-            now: self.now(),
+            now: self.shared.evaluation_time(),
             may_go_on: &|| true,
         };
         let summary = tick::evaluate(&world, Shard::WHOLE, which).await.unwrap();
