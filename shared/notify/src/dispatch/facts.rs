@@ -137,7 +137,9 @@ impl Facts {
         };
         let labels = member.event.alert_labels();
         let inhibited = || suppress::inhibited(&self.inhibitions, &self.sources, &labels).map(|why| (why, recheck));
-        let silenced = || suppress::silenced(&self.silences, &labels, now);
+        // A silence may be ended early: then it is not waited for.
+        let silenced =
+            || suppress::silenced(&self.silences, &labels, now).map(|(why, until)| (why, until.min(recheck)));
         Verdict {
             no_channel: is_absent.then_some((Suppression::NoChannel, recheck)),
             quiet: inhibited().or_else(silenced),
