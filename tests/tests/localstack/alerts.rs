@@ -3,8 +3,9 @@
 use crate::installation::{Installation, Positions};
 use anyhow::ensure;
 use serde_json::{Value, json};
+use tidemark_tests::harness::api::Api;
 use tidemark_tests::harness::expect::{labels, sample};
-use tidemark_tests::harness::receiver::Receiver;
+use tidemark_tests::harness::receiver::{Receiver, Reply};
 use tidemark_tests::harness::{eventually, now_ms};
 
 #[tokio::test]
@@ -65,7 +66,42 @@ async fn an_alert_goes_from_tick_to_topic_to_queue_to_webhook_once() -> anyhow::
     assert_eq!(instance["notifications_sent"], 2, "{instance}");
     assert_eq!(installation.notify(1).await?, 0);
     assert_eq!(receiver.hooks().len(), 2, "{:?}", receiver.hooks());
+
+    // All of it stands in the history, in each of its lists and in pages of any size.
+    let fingerprint = instance["fingerprint"].as_str().unwrap();
+    let id = rule["id"].as_str().unwrap();
+    for filter in [None, Some(("rule", id)), Some(("fingerprint", fingerprint))] {
+        for limit in ["2", "100"] {
+            let entries = history(&admin, filter, limit).await?;
+            let told = |state: &str| {
+                let of = |entry: &&Value| entry["event"] == "notification" && entry["state"] == state;
+                entries.iter().filter(of).count()
+            };
+            assert_eq!((told("firing"), told("resolved")), (1, 1), "{entries:?}");
+            let began = |entry: &Value| entry["event"] == "transition" && entry["state"] == "firing";
+            assert!(entries.iter().any(began), "{entries:?}");
+        }
+    }
     installation.remove().await
+}
+
+/// The history, read page by page.
+async fn history(admin: &Api, filter: Option<(&str, &str)>, limit: &str) -> anyhow::Result<Vec<Value>> {
+    let mut entries = Vec::new();
+    let mut next: Option<String> = None;
+    loop {
+        let mut parameters: Vec<(&str, &str)> = filter.into_iter().collect();
+        parameters.push(("limit", limit));
+        if let Some(next) = &next {
+            parameters.push(("next_token", next));
+        }
+        let page = admin.get("/api/v1/alerts/history", &parameters).await?.expect(200)?;
+        entries.extend(page["history"].as_array().cloned().unwrap_or_default());
+        next = page["next_token"].as_str().map(str::to_owned);
+        if next.is_none() {
+            return Ok(entries);
+        }
+    }
 }
 
 #[tokio::test]
@@ -94,5 +130,39 @@ async fn a_webhook_that_fails_stays_in_the_queue_until_it_is_taken() -> anyhow::
     })
     .await?;
     assert_eq!(receiver.hooks().len(), 2);
+    installation.remove().await
+}
+
+#[tokio::test]
+async fn what_is_given_up_lies_among_the_dead_letters_until_it_is_sent_back() -> anyhow::Result<()> {
+    let installation = Installation::new().await?;
+    let receiver = Receiver::start(&[]).await?;
+    receiver.always("/hook", Reply::Status(404));
+    let (ingest, admin) = (installation.api("ingest")?, installation.api("admin")?);
+    let channel = json!({"name": "ops", "type": "webhook", "url": receiver.url(), "group_wait_seconds": 0});
+    admin.post("/api/v1/channels", &channel).await?.expect(201)?;
+    let rule = json!({
+        "name": "any", "metric_name": "cpu", "condition": ">", "threshold": 0, "notification_channels": ["ops"],
+    });
+    admin.post("/api/v1/alerts/rules", &rule).await?.expect(201)?;
+    ingest.push(&json!([sample("cpu", &labels([]), now_ms(), 1.0)])).await?;
+    installation.consume(&mut Positions::default()).await?;
+    installation.tick().await?;
+    eventually("the refused page", async || {
+        installation.notify(1).await?;
+        Ok(Some(()).filter(|()| !receiver.hooks().is_empty()))
+    })
+    .await?;
+    let redrive = "/api/v1/ops/redrive-notifications";
+    receiver.always("/hook", Reply::Status(200));
+    let redriven = admin.post(redrive, &json!({})).await?.expect(200)?;
+    assert_eq!(redriven, json!({"redriven": 1, "remaining": false}));
+    eventually("the page", async || {
+        installation.notify(1).await?;
+        Ok(Some(()).filter(|()| receiver.taken("firing").len() == 1))
+    })
+    .await?;
+    let redriven = admin.post(redrive, &json!({})).await?.expect(200)?;
+    assert_eq!(redriven, json!({"redriven": 0, "remaining": false}));
     installation.remove().await
 }
