@@ -316,7 +316,8 @@ fn news_at(group: &Group, standings: &[(Standing, &Candidate<'_>)]) -> Option<(T
         .map(|(_, one)| one);
     let first = news.clone().map(|one| match group.notified_at {
         None => (later(one.member.enlisted_at, one.timing.wait_ms), Wait::Others),
-        Some(at) => (later(at, one.timing.interval_ms), Wait::Interval),
+        // Not before it was there: who waits is told in the order of these times.
+        Some(at) => (later(at, one.timing.interval_ms).max(since(one)), Wait::Interval),
     });
     let mut due = first.min_by_key(|(at, _)| *at)?;
     if let Some(given_up) = &group.given_up
@@ -330,6 +331,15 @@ fn news_at(group: &Group, standings: &[(Standing, &Candidate<'_>)]) -> Option<(T
     match group.not_before {
         Some(not_before) if not_before > due.0 => Some((not_before, Wait::Backoff)),
         _ => Some(due),
+    }
+}
+
+/// Since when a candidate has been news, as far as that is known.
+fn since(one: &Candidate<'_>) -> Timestamp {
+    if one.may_be_told() {
+        Timestamp(i64::MIN)
+    } else {
+        one.member.enlisted_at
     }
 }
 

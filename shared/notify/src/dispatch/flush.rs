@@ -1,6 +1,6 @@
 //! Works on one lane: take the lease, mend what a crash has left, tell what is due, say when to look again.
 
-use super::decide::{self, Candidate, Decision, Step, Tell, Unsaid, later};
+use super::decide::{self, Candidate, Decision, Step, Tell, Unsaid, Why, later};
 use super::facts::{AT_ONCE, Lineage, recipient};
 use super::grouping::{self, Grouped, Recipient};
 use super::rate::Bucket;
@@ -384,7 +384,8 @@ where
                 Step::Wait { .. } => None,
             })
             .collect();
-        due.sort_by_key(|(one, tell)| (!one.grouped.is_digest, tell.due));
+        // What has waited longest is told first, and what repeats itself last: where tokens are few, nothing waits for ever.
+        due.sort_by_key(|(_, tell)| (tell.why == Why::Repeat, tell.due));
         if due.is_empty() {
             return Ok(round);
         }
