@@ -415,7 +415,7 @@ fn tell<'a>(group: &Group, standings: &[(Standing, &Candidate<'a>)], due: Timest
         // While anything of the group fires, it is not told to be over as a whole: also when what fires has been silenced since it was told.
         let held = standings
             .iter()
-            .filter(|(standing, one)| *standing == Standing::Held && one.may_be_told())
+            .filter(|(standing, one)| *standing == Standing::Held && one.was_told())
             .map(|(_, one)| *one);
         let fresh = news.iter().map(|(_, one)| *one).filter(|one| one.over_at.is_none());
         if let Some(fires) = told.iter().copied().chain(held).chain(fresh).next() {

@@ -26,7 +26,8 @@ impl Bucket {
         Self {
             tokens,
             per_ms,
-            at: now,
+            // Never back: who comes next, by a clock that is ahead again, would count the same time twice.
+            at: lane.tokens_at.map_or(now, |at| at.max(now)),
         }
     }
 
@@ -95,7 +96,14 @@ mod tests {
         let mut bucket = Bucket::of(&lane, LIMIT, at(60));
         bucket.take(2);
         bucket.store(&mut lane);
-        assert_eq!(Bucket::of(&lane, LIMIT, at(0)).whole(), 1);
+        let behind = Bucket::of(&lane, LIMIT, at(0));
+        assert_eq!(behind.whole(), 1);
+        behind.store(&mut lane);
+        assert_eq!(
+            Bucket::of(&lane, LIMIT, at(60)).whole(),
+            1,
+            "the same minute is not counted twice"
+        );
     }
 
     #[test]
