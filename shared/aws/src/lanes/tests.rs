@@ -38,6 +38,7 @@ fn event(kind: TransitionKind, beat: Option<i64>) -> TransitionEvent {
             repeat_interval_seconds: None,
         },
         beat: beat.map(Timestamp),
+        previous: None,
     }
 }
 
