@@ -55,6 +55,7 @@ pub(crate) fn event(kind: TransitionKind, url: &str, channels: &[&str]) -> Trans
         annotations: [("summary".to_owned(), "CPU of web-01 is 92.5".to_owned())].into(),
         rule: rule.snapshot(),
         beat: None,
+        previous: None,
     }
 }
 

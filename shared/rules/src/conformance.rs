@@ -88,6 +88,7 @@ fn an_instance(rule: &Rule, labels: Labels, state: InstanceState) -> Instance {
         firing_since: None,
         resolved_at: None,
         previous_resolved_at: Some(Timestamp(3)),
+        previous: None,
         missing_since: None,
         keep_firing_since: Some(Timestamp(4)),
         acknowledged: Some(Acknowledgement {

@@ -206,6 +206,7 @@ impl Evaluation<'_> {
             firing_since: None,
             resolved_at: None,
             previous_resolved_at: previous,
+            previous: before.and_then(|before| before.previous.clone()),
             missing_since: missing.then_some(now),
             keep_firing_since: None,
             acknowledged: None,
@@ -349,6 +350,7 @@ fn over(
     transition.at = now.max(transition.firing_since);
     if kind == TransitionKind::Resolved {
         instance.resolved_at = Some(transition.at);
+        instance.previous = Some(Box::new(instance.event(&transition)));
     } else {
         instance.pending_since = None;
     }

@@ -41,6 +41,10 @@ pub struct TransitionEvent {
     /// Only of a heartbeat: a sign of life of that time, and not the beginning of anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beat: Option<Timestamp>,
+    /// The resolve of the incident before this one, when that was within the last day: a queue keeps no order, and what is told of an alert
+    /// must not be overtaken by what comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<TransitionEvent>>,
 }
 
 /// Why a text is no event.

@@ -151,6 +151,10 @@ pub struct Transition {
     pub comment: Option<String>,
 }
 
+/// The most bytes of the resolve that travels with what comes after it: both must fit one message of 256 KiB. Beyond it the order of two
+/// incidents rests on the queue, which keeps it nearly always.
+const MAX_PREVIOUS_BYTES: usize = 32_768;
+
 /// Somebody takes care of an incident: what still fires is not told again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
@@ -191,6 +195,10 @@ pub struct Instance {
     /// When the incident before this one was resolved: this one is named by a later time, whatever the clock says.
     #[serde(default)]
     pub previous_resolved_at: Option<Timestamp>,
+    /// The resolve of the incident before this one, or of this one when it is over, with that of the one before in it. It travels with what
+    /// happens next, so that nobody is told of that before they are told of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<TransitionEvent>>,
     /// Since when its data is missing, where that counts as a problem ([`crate::rule::NoData::Alerting`]). It stays when somebody resolves it
     /// by hand: what is gone for good is not missed again before it has been back.
     #[serde(default)]
@@ -315,6 +323,21 @@ impl Instance {
             annotations: self.annotations.clone(),
             rule: self.rule.clone(),
             beat: None,
+            previous: self.before(transition.firing_since),
         }
+    }
+
+    /// The resolve of the last incident that began before a time. One that is very large does not travel.
+    fn before(&self, firing_since: Timestamp) -> Option<Box<TransitionEvent>> {
+        let mut one = self.previous.as_deref();
+        while let Some(event) = one.filter(|event| event.firing_since >= firing_since) {
+            one = event.previous.as_deref();
+        }
+        let alone = Box::new(TransitionEvent {
+            previous: None,
+            ..one?.clone()
+        });
+        let bytes = serde_json::to_vec(&alone).map_or(usize::MAX, |json| json.len());
+        (bytes <= MAX_PREVIOUS_BYTES).then_some(alone)
     }
 }

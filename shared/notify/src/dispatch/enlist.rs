@@ -7,7 +7,7 @@ use super::{Arrival, Dispatcher, MAX_DELAY_SECONDS, Next, OVERDUE_MS, Queue, del
 use crate::sender::Deliver;
 use crate::store::{DocumentStore, Enlisted, Lane, LaneStore, lane_id};
 use futures::future::join_all;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::Timestamp;
 use tidemark_rules::rule::WEBHOOK_CHANNEL;
 use tidemark_rules::store::StoreError;
@@ -45,18 +45,24 @@ where
 {
     /// Takes an event in.
     pub(super) async fn take_in(&self, event: &TransitionEvent, arrival: &Arrival) -> Result<Next, StoreError> {
-        let lanes = lanes_of(event);
-        let mut in_lanes = Vec::new();
-        // First all, so that a lane that is slow to tell does not hold up what the others have to know.
-        for lane in &lanes {
-            let enlisted = self.store.enlist(lane, event, (self.clock)()).await?;
-            // One that comes again may have been the only one to look after what else is in the lane.
-            if enlisted == Enlisted::InLane || arrival.receive_count > 1 {
-                in_lanes.push(lane.as_str());
+        let alone = TransitionEvent {
+            previous: None,
+            ..event.clone()
+        };
+        let mut in_lanes = BTreeMap::new();
+        // What came before it may still be in the queue; where it was told, the log says so. First all, so that a lane that is slow to tell
+        // does not hold up what the others have to know.
+        for event in event.previous.as_deref().into_iter().chain([&alone]) {
+            for lane in lanes_of(event) {
+                let enlisted = self.store.enlist(&lane, event, (self.clock)()).await?;
+                // One that comes again may have been the only one to look after what else is in the lane.
+                if enlisted == Enlisted::InLane || arrival.receive_count > 1 {
+                    in_lanes.insert(lane, event);
+                }
             }
         }
         // Side by side: a receiver that hangs holds up its own lane, and all end within the function's time.
-        let attended = join_all(in_lanes.into_iter().map(|lane| self.attend(lane, event, arrival))).await;
+        let attended = join_all(in_lanes.iter().map(|(lane, event)| self.attend(lane, event, arrival))).await;
         attended.into_iter().collect::<Result<(), _>>()?;
         Ok(Next::Done)
     }

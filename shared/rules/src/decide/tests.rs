@@ -371,3 +371,45 @@ fn check_told(world: &World) -> Result<(), TestCaseError> {
     }
     Ok(())
 }
+
+#[test]
+fn what_happens_next_carries_the_end_of_what_was_before() {
+    let rule = rule("r", &json!({}));
+    let mut instance: Option<Instance> = None;
+    let mut told = Vec::new();
+    for (second, value) in [(0, 95.0), (60, 1.0), (120, 95.0), (180, 1.0), (240, 95.0)] {
+        let previous: Vec<Instance> = instance.clone().into_iter().collect();
+        let decision = decide(&rule, &previous, &[row("a", value)], at(second), 0);
+        let Some(Change::Save {
+            instance: next,
+            transition: Some(transition),
+            ..
+        }) = decision.changes.first()
+        else {
+            panic!("{decision:?}")
+        };
+        let event = next.event(transition);
+        told.push((
+            event.kind,
+            event.firing_since,
+            event.previous.map(|one| (one.kind, one.firing_since, one.previous)),
+        ));
+        instance = Some(Instance {
+            unsent: Vec::new(),
+            ..(**next).clone()
+        });
+    }
+    let (firing, over) = (TransitionKind::Firing, TransitionKind::Resolved);
+    let first = Some((over, at(0), None));
+    let second = Some((over, at(120), None));
+    assert_eq!(
+        told,
+        [
+            (firing, at(0), None),
+            (over, at(0), None),
+            (firing, at(120), first.clone()),
+            (over, at(120), first),
+            (firing, at(240), second),
+        ]
+    );
+}
