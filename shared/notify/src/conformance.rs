@@ -54,6 +54,7 @@ fn event(instance: &str, kind: TransitionKind, beat: Option<i64>) -> TransitionE
             repeat_interval_seconds: Some(600),
         },
         beat: beat.map(ms),
+        previous: None,
     }
 }
 
