@@ -1,6 +1,6 @@
 //! The benchmarks' cast: [`workload`] makes the requests, [`ingest`] and [`consume`] run the functions' own code over them,
 //! [`cold_start`] starts the functions' real binaries, [`codecs`] times the formats. [`fleet`] pushes for hours and [`storage`] stores, compacts and ([`queries`])
-//! queries that, over a store that counts what DynamoDB would ([`meter`]); [`price`] makes a bill of it. [`report`] keeps and
+//! queries that, over a store that counts what DynamoDB would ([`meter`]); [`price`] makes a bill of it. [`rules`] ticks. [`report`] keeps and
 //! prints the figures.
 //!
 //! Speeds are samples per second of CPU time, not of wall time: that is what Lambda bills, and other work on the machine
@@ -16,6 +16,7 @@ mod meter;
 mod price;
 mod queries;
 mod report;
+mod rules;
 mod storage;
 mod workload;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(functions: &Path) -> anyhow::Result<Report> {
         consume::measure(pushing, &streams, &runtime, &mut report)?;
     }
     codecs::measure(&mut report)?;
+    rules::measure(&runtime, &mut report)?;
     let ingest_speed = report.get("ingest.json_samples_per_cpu_second")?;
     storage::measure(ingest_speed, &runtime, &mut report)?;
     Ok(report)
