@@ -27,13 +27,16 @@ fn lanes_of(event: &TransitionEvent) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether somebody is sure to look at a lane by a time. A wake lies in the queue for each `wake_at`, but for the one that a lease sets: that
-/// one stands for the case that its holder dies, and goes when it does not.
+/// The wake of a lane that lies in the queue. There is one for each `wake_at` but for the one that a lease sets: that one stands for the case
+/// that its holder dies, and goes when it does not.
+pub(super) fn sent_wake(head: &Lane) -> Option<Timestamp> {
+    let is_sent = |wake_at: &Timestamp| head.leased_until.is_none_or(|leased_until| *wake_at < leased_until);
+    head.wake_at.filter(is_sent)
+}
+
+/// Whether somebody is sure to look at a lane by a time.
 fn is_looked_after(head: &Lane, by: Timestamp, now: Timestamp) -> bool {
-    head.wake_at.is_some_and(|wake_at| {
-        let is_sent = head.leased_until.is_none_or(|leased_until| wake_at < leased_until);
-        is_sent && wake_at <= by && later(wake_at, OVERDUE_MS) > now
-    })
+    sent_wake(head).is_some_and(|wake_at| wake_at <= by && later(wake_at, OVERDUE_MS) > now)
 }
 
 impl<A, N, S, Q> Dispatcher<'_, A, N, S, Q>

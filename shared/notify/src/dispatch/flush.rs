@@ -1,6 +1,7 @@
 //! Works on one lane: take the lease, mend what a crash has left, tell what is due, say when to look again.
 
 use super::decide::{self, Candidate, Decision, Step, Tell, Unsaid, Why, later};
+use super::enlist::sent_wake;
 use super::facts::{AT_ONCE, Lineage, recipient};
 use super::grouping::{self, Grouped, Recipient};
 use super::rate::Bucket;
@@ -127,7 +128,7 @@ where
             return Ok(Flushed::Done);
         };
         let mut head = self.store.lane(lane).await?.unwrap_or_else(|| Lane::new(lane));
-        let before = head.wake_at;
+        let before = sent_wake(&head);
         let now = (self.clock)();
         let until = later(now, LEASE_MS);
         if let Leased::Held { .. } = self.store.lease(lane, holder, now, until).await? {

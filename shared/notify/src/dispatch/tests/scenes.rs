@@ -401,3 +401,16 @@ async fn a_firing_that_comes_hours_late_is_told_as_what_it_is_by_now() {
     world.until(1_800).await;
     assert_eq!(world.told("ops")[1], "910 change -b", "a later incident of it is known");
 }
+
+#[tokio::test]
+async fn the_end_of_somebody_elses_lease_is_not_taken_for_a_wake() {
+    let world = World::new();
+    world.ops().await;
+    world.publish(&fires("a", 0, &["ops"])).await;
+    world.store.lease("channel#ops", "dead", at(0), at(60)).await.unwrap();
+    let head = world.store.lane("channel#ops").await.unwrap().unwrap();
+    assert_eq!(enlist::sent_wake(&head), None);
+    world.store.wake_by("channel#ops", at(30)).await.unwrap();
+    let head = world.store.lane("channel#ops").await.unwrap().unwrap();
+    assert_eq!(enlist::sent_wake(&head), Some(at(30)));
+}
