@@ -61,6 +61,7 @@
 //!
 //! ## Order
 //!
+//! An event brings along the resolve of the incident before it, which is enlisted first: what overtakes it in the queue does not overtake it here.
 //! A member holds one event, and a resolve takes the place of its firing: a firing can only be told before its resolve or never. An incident
 //! is over when a later one of the same instance is in its lane, also while its own resolve is still under way; its end is told in or before
 //! the notification that tells what began after it, which is why the later one joins the group of the earlier. What is told more than two
@@ -204,7 +205,8 @@ where
         // A letter that came back once would try its group anew each time.
         let may_return = redrive.is_none() && arrival.receive_count < MAX_RETURNS;
         // Boxed: what is sent at once is held in one place on the way down.
-        let flushed = Box::pin(self.flush(lane, &arrival.holder, redrive, may_return)).await?;
+        let flushed =
+            Box::pin(self.flush(lane, &arrival.holder, redrive, may_return, arrival.receive_count > 1)).await?;
         Ok(match flushed {
             Flushed::Busy => Next::RetryIn(BUSY_SECONDS),
             Flushed::Return(seconds) => Next::RetryIn(u64::from(seconds)),
