@@ -79,7 +79,7 @@ where
         let mut by = later(now, wait_ms.min(i64::from(MAX_DELAY_SECONDS) * 1_000));
         if wait_ms == 0 {
             let holder = format!("{} {lane}", arrival.holder);
-            let flushed = Box::pin(self.flush(lane, &holder, None, false)).await?;
+            let flushed = Box::pin(self.flush(lane, &holder, None, false, false)).await?;
             if flushed != Flushed::Busy {
                 return Ok(());
             }

@@ -11,9 +11,10 @@ use crate::suppress::{self, Source, Suppression};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 use tidemark_model::Timestamp;
+use tidemark_rules::instance::transition_id;
 use tidemark_rules::rule::WEBHOOK_CHANNEL;
 use tidemark_rules::store::{InstanceFilter, PageRequest, StoreError};
-use tidemark_rules::{AlertStore, InstanceState};
+use tidemark_rules::{AlertStore, Instance, InstanceState, TransitionEvent, TransitionKind, TransitionReason};
 
 /// When it is looked again whether an inhibition has ended, or a channel has come, at the earliest and at the latest, in milliseconds.
 const RECHECK_MS: std::ops::RangeInclusive<i64> = 60_000..=900_000;
@@ -91,9 +92,10 @@ where
     }
 
     /// Asks the instances of the group what its events cannot say: whether somebody takes care of what is to be repeated; and whether what is
-    /// told late still is so.
+    /// told late still is so. That it is not is noted down before it is told: who comes after a crash may not ask.
     pub(super) async fn ask(
         &self,
+        lane: &str,
         group: &Group,
         candidates: &mut [Candidate<'_>],
         now: Timestamp,
@@ -108,18 +110,47 @@ where
             let Some(instance) = self.alerts.get_instance(&one.member.event.instance_id).await? else {
                 return Ok(());
             };
-            let since = one.member.event.firing_since;
-            if instance.firing_since == Some(since) {
-                one.acknowledged = instance.acknowledged.is_some();
-                one.over_at = instance.resolved_at;
-            } else if let Some(next) = instance.firing_since.filter(|next| *next > since) {
-                // It has fired again since, and what told that may have come and gone before this one.
-                one.over_at = Some(instance.pending_since.unwrap_or(next).max(since));
+            match end_of(one.member, &instance) {
+                Some(end) => {
+                    self.store.enlist(lane, &end, now).await?;
+                    one.over_at = Some(end.at);
+                }
+                None => one.acknowledged = instance.acknowledged.is_some(),
             }
             Ok(())
         });
         stream::iter(asked).buffer_unordered(AT_ONCE).try_collect().await
     }
+}
+
+/// The resolve of a member that is taken to fire, when its instance says that it is over.
+fn end_of(member: &Member, instance: &Instance) -> Option<TransitionEvent> {
+    let event = &member.event;
+    let since = event.firing_since;
+    let mut ends = std::iter::successors(instance.previous.as_deref(), |end| end.previous.as_deref());
+    if let Some(end) = ends.find(|end| end.firing_since == since) {
+        return Some(TransitionEvent {
+            previous: None,
+            ..end.clone()
+        });
+    }
+    let at = match instance.firing_since {
+        Some(other) if other == since => instance.resolved_at?,
+        Some(other) if other < since => return None,
+        // It has begun again since: it ended before that, and when is not known any more.
+        _ => instance.pending_since.unwrap_or(instance.updated_at),
+    };
+    let at = at.max(since);
+    Some(TransitionEvent {
+        id: transition_id(&event.instance_id, since, TransitionKind::Resolved),
+        kind: TransitionKind::Resolved,
+        reason: TransitionReason::ConditionCleared,
+        at,
+        resolved_at: Some(at),
+        beat: None,
+        previous: None,
+        ..event.clone()
+    })
 }
 
 impl Facts {

@@ -21,6 +21,10 @@ use tidemark_rules::history::AttemptOutcome;
 /// How many notifications of a lane are sent at once. A receiver that hangs holds up its own lane only, and of that an eighth.
 const SENDS_AT_ONCE: usize = 8;
 
+/// How much later than needed a wake that is on its way may arrive for no other to be sent, in milliseconds: delays are whole seconds, and
+/// messages that lie in the queue for the same time must not bring forth as many for the next.
+const COALESCE_MS: i64 = 2_000;
+
 /// How often a lane is looked at in one go. Each time something was told or failed; the rest is left to the next wake.
 const MAX_ROUNDS: usize = 20;
 
@@ -99,6 +103,8 @@ struct Round {
     again: bool,
     failed: bool,
     next: Option<Timestamp>,
+    /// Whether an attempt failed, now or before, and the next one is waited for.
+    backs_off: bool,
 }
 
 impl Round {
@@ -115,13 +121,14 @@ where
     Q: Queue,
 {
     /// Works on a lane. `redrive` names a group that is tried again although it was given up. `may_return`: the message that led here may come
-    /// again by itself, so that after a failure no other is needed.
+    /// again by itself, so that after a failure no other is needed. `came_back`: it did.
     pub(super) async fn flush(
         &self,
         lane: &str,
         holder: &str,
         redrive: Option<&str>,
         may_return: bool,
+        came_back: bool,
     ) -> Result<Flushed, StoreError> {
         let Some(recipient) = recipient(self.store, lane).await? else {
             tracing::error!(lane, "there is no lane of this name");
@@ -145,6 +152,9 @@ where
             return Ok(Flushed::Busy);
         }
         // Also after an error others may go on at once; who got the error comes again.
+        // A message that comes back earlier than was agreed after a failure is itself the wake that it finds to be on its way.
+        let is_itself = came_back && matches!(&worked, Ok(round) if round.backs_off);
+        let before = before.filter(|_| !is_itself);
         let left = self.leave(&work, holder, &head, &worked, before, may_return).await;
         match worked {
             Err(Interrupted::Store(error)) => Err(error),
@@ -207,7 +217,7 @@ where
     ) -> Result<Timestamp, StoreError> {
         if let Some(before) = before
             && before > later(now, SKEW_MS)
-            && before <= next
+            && before <= later(next, COALESCE_MS)
         {
             // That one is still under way. Close to now it could be the very message that led here, by another clock.
             return Ok(before);
@@ -338,7 +348,11 @@ where
     /// Looks at a lane once.
     async fn round(&self, work: &Work<'_>, content: &LaneContent, head: &mut Lane) -> Result<Round, Interrupted> {
         let now = (self.clock)();
-        let mut round = Round::default();
+        let mut round = Round {
+            backs_off: head.not_before.is_some_and(|until| until > now)
+                || content.groups.iter().any(|group| group.failures > 0),
+            ..Round::default()
+        };
         let all = grouping::assemble(&content.groups, &content.members, &work.recipient, now);
         self.drop_empty(work, &all).await?;
         if content.members.is_empty() {
@@ -349,7 +363,7 @@ where
         let mut planned = Vec::new();
         for grouped in all.iter().filter(|grouped| !grouped.members.is_empty()) {
             let mut candidates = facts.candidates(grouped, &work.recipient, &lineage, now);
-            self.ask(&grouped.group, &mut candidates, now).await?;
+            self.ask(work.lane, &grouped.group, &mut candidates, now).await?;
             let decision = decide::decide(&grouped.group, &candidates, now);
             planned.push(Planned {
                 grouped,
