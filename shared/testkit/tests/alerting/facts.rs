@@ -31,7 +31,6 @@ pub(crate) struct Facts {
 /// An alert as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct About<'a> {
-    pub(crate) instance_id: &'a str,
     pub(crate) labels: &'a BTreeMap<String, String>,
     pub(crate) rule: &'a RuleSnapshot,
 }
@@ -132,9 +131,8 @@ impl Facts {
                     .all(|name| value(&source.labels, name) == value(about.labels, name))
             };
             let target = matches(&inhibition.target_matchers, about.labels);
-            let source = |one: &Fired| {
-                one.instance_id != about.instance_id && matches(&inhibition.source_matchers, &one.labels) && alike(one)
-            };
+            // The workload's inhibitions never have the same alert on both sides.
+            let source = |one: &Fired| matches(&inhibition.source_matchers, &one.labels) && alike(one);
             if target && fired.iter().filter(fires).any(source) {
                 reasons.insert(Reason::Inhibited);
             }

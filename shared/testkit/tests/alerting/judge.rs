@@ -44,7 +44,7 @@ impl Truth {
                     wrongs.push(format!("{id} is told to have ended {:?}, it did {at:?}", alert.ends_at));
                 }
             }
-            wrongs.extend(self.out_of_order(arriving, told, id, *kind));
+            wrongs.extend(self.out_of_order(told, id, *kind));
             let earlier = told.tellings.get(&(id.clone(), *kind)).map_or(&[][..], Vec::as_slice);
             let is_news = earlier.iter().all(|&at| told.takes[at].may_be_repeated());
             has_news |= is_news;
@@ -77,7 +77,7 @@ impl Truth {
     }
 
     /// What was told before must not have come before this.
-    fn out_of_order(&self, arriving: &Arriving<'_>, told: &Told, id: &str, kind: TransitionKind) -> Option<String> {
+    fn out_of_order(&self, told: &Told, id: &str, kind: TransitionKind) -> Option<String> {
         let was_told = |id: &str, kind| told.tellings.contains_key(&(id.to_owned(), kind));
         if kind == TransitionKind::Firing && was_told(id, TransitionKind::Resolved) {
             return Some(format!("{id} is told to fire after it was told to be over"));
@@ -89,25 +89,8 @@ impl Truth {
         let with_it = takes(id, kind);
         for other in all.iter().skip_while(|other| *other != id).skip(1) {
             let others = [TransitionKind::Firing, TransitionKind::Resolved];
-            let mut before = others
-                .iter()
-                .flat_map(|kind| takes(other, *kind))
-                .filter(|take| !with_it.contains(take));
-            let Some(&first) = before.next() else { continue };
-            // The queue keeps no order: where all news of an incident came only after the next one was told, its end is told late. That must
-            // not look as if the next one were over.
-            let was_overtaken = told
-                .enlisted
-                .get(id)
-                .is_some_and(|&order| order > told.takes[first].order);
-            let since = self.incidents.get(other)?.since;
-            let says_both = arriving
-                .notification
-                .alerts
-                .iter()
-                .any(|alert| alert.instance_id == incident.instance_id && alert.starts_at >= since);
-            let is_over = was_told(other, TransitionKind::Resolved);
-            if !(kind == TransitionKind::Resolved && was_overtaken && (says_both || is_over)) {
+            let mut before = others.iter().flat_map(|kind| takes(other, *kind));
+            if before.any(|take| !with_it.contains(take)) {
                 return Some(format!(
                     "{id} is told to be {} after its successor {other}",
                     kind.as_str()

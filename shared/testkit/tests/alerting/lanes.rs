@@ -86,13 +86,7 @@ impl LaneStore for Lanes {
     async fn enlist(&self, lane: &str, event: &TransitionEvent, now: Timestamp) -> Result<Enlisted, StoreError> {
         let (inner, lane, event) = (Arc::clone(&self.inner), lane.to_owned(), event.clone());
         let what = format!("{lane} {} beat {:?}", event.id, event.beat);
-        let sim = Arc::clone(&self.process.sim);
-        let effect: Effect<_> = Box::pin(async move {
-            let enlisted = inner.enlist(&lane, &event, now).await?;
-            let order = sim.order();
-            sim.truth().enlisted(&lane, &event.incident_id(), order);
-            Ok(enlisted)
-        });
+        let effect: Effect<_> = Box::pin(async move { inner.enlist(&lane, &event, now).await });
         self.process.write("enlist", || what.clone(), effect).await
     }
 

@@ -36,7 +36,6 @@ pub(crate) struct Incident {
 impl Incident {
     pub(crate) fn about(&self) -> About<'_> {
         About {
-            instance_id: &self.instance_id,
             labels: &self.labels,
             rule: &self.rule,
         }
@@ -104,8 +103,6 @@ pub(crate) struct Told {
     pub(crate) attempts: Vec<Attempt>,
     /// Notifications of which an attempt has begun that has not ended with a clear no.
     pub(crate) unclear: BTreeSet<String>,
-    /// When each incident came into the lane first.
-    pub(crate) enlisted: BTreeMap<String, u64>,
     /// How many attempts there are that may have told an incident.
     pub(crate) perhaps: BTreeMap<String, usize>,
 }
@@ -165,11 +162,6 @@ impl Truth {
         if before.is_some_and(|before| before.version + 1 != after.version) {
             return Err(format!("{} was saved as version {}", after.id, after.version));
         }
-        if let (Some(since), true) = (after.firing_since, after.acknowledged.is_some())
-            && let Some(incident) = self.incidents.get_mut(&incident_id(&after.id, since))
-        {
-            incident.acknowledged_ms.get_or_insert(now_ms);
-        }
         for transition in &after.unsent {
             let key = (
                 after.id.clone(),
@@ -191,6 +183,11 @@ impl Truth {
                 TransitionKind::Resolved => self.resolved(&id, transition.at, now_ms)?,
                 TransitionKind::Pending | TransitionKind::Inactive | TransitionKind::Acknowledged => {}
             }
+        }
+        if let (Some(since), true) = (after.firing_since, after.acknowledged.is_some())
+            && let Some(incident) = self.incidents.get_mut(&incident_id(&after.id, since))
+        {
+            incident.acknowledged_ms.get_or_insert(now_ms);
         }
         Ok(())
     }
@@ -240,12 +237,6 @@ impl Truth {
             }
         }
         Ok(())
-    }
-
-    /// An incident has come into a lane.
-    pub(crate) fn enlisted(&mut self, lane: &str, incident: &str, order: u64) {
-        let told = self.lanes.entry(lane.to_owned()).or_default();
-        told.enlisted.entry(incident.to_owned()).or_insert(order);
     }
 
     /// A process has noted down that a group was told.
