@@ -224,7 +224,7 @@ impl Deliver for Senders {
             }
         };
         let order = sim.order();
-        let again = sim.truth().begun(&lane, notification);
+        let again = sim.truth().begun(&lane, notification, &self.process);
         let request = Arc::new(Request {
             lane,
             channel,

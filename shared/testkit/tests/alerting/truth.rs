@@ -2,7 +2,7 @@
 //! nothing of lanes' members, groups and marks: only transitions, settings and notifications.
 
 use crate::facts::{About, Fired, Timeline};
-use crate::sim::Process;
+use crate::sim::{MAX_SKEW_MS, Process};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -103,6 +103,8 @@ pub(crate) struct Told {
     pub(crate) attempts: Vec<Attempt>,
     /// Notifications of which an attempt has begun that has not ended with a clear no.
     pub(crate) unclear: BTreeSet<String>,
+    /// Until when the receiver asked not to be sent anything, and who knows it since when.
+    paused: Option<(i64, u64, ByProcess)>,
     /// How many attempts there are that may have told an incident.
     pub(crate) perhaps: BTreeMap<String, usize>,
 }
@@ -270,6 +272,19 @@ impl Truth {
         } else if answer.is_err() {
             told.unclear.insert(id.clone());
         }
+        if let Err(Failure::Throttled {
+            after_seconds: Some(seconds),
+            ..
+        }) = answer
+        {
+            // No receiver is waited for longer than a quarter of an hour.
+            let ms = i64::try_from(*seconds).unwrap_or(900).min(900) * 1_000;
+            told.paused = Some((
+                process.sim.now_ms() + ms,
+                process.sim.order(),
+                ByProcess(Arc::clone(process)),
+            ));
+        }
         for take in told.takes.iter_mut().filter(|take| take.request == request) {
             take.answered = answer.is_ok();
             take.lost = answer.is_err();
@@ -288,8 +303,17 @@ impl Truth {
     }
 
     /// A request was begun of which nobody may ever know the end. Whether that is so of an earlier one of the same notification.
-    pub(crate) fn begun(&mut self, lane: &str, notification: &Notification) -> bool {
+    pub(crate) fn begun(&mut self, lane: &str, notification: &Notification, process: &Process) -> bool {
         let told = self.lanes.entry(lane.to_owned()).or_default();
+        let now_ms = process.sim.now_ms();
+        if let Some((until_ms, order, by)) = &told.paused
+            && now_ms + 2 * MAX_SKEW_MS + 1_000 < *until_ms
+            && !by.0.met_a_fault_after(*order)
+        {
+            process
+                .sim
+                .violate(|| format!("{lane} is sent something {} ms before it wanted", until_ms - now_ms));
+        }
         for alert in &notification.alerts {
             let incident = incident_id(&alert.instance_id, alert.starts_at);
             *told.perhaps.entry(incident).or_default() += 1;
