@@ -25,7 +25,7 @@ async fn a_channel_lives_from_create_to_delete() -> anyhow::Result<()> {
         "headers": {"authorization": "secretsmanager:tidemark/hook#token"},
         "group_by": ["alertname", "region"], "group_wait_seconds": 5, "group_interval_seconds": 60,
         "repeat_interval_seconds": 3600, "send_resolved": false,
-        "rate_limit": {"notifications": 5, "per_seconds": 60}, "title": "{{ status }}",
+        "rate_limit": {"notifications": 5, "per_seconds": 60},
     });
     let created = api.post(CHANNELS, &written).await?.expect(201)?;
     for (field, value) in written.as_object().unwrap() {
@@ -39,10 +39,10 @@ async fn a_channel_lives_from_create_to_delete() -> anyhow::Result<()> {
         .await?
         .is_error(409, "name-taken", "name")?;
 
-    let patch = json!({"send_resolved": true, "title": null});
+    let patch = json!({"send_resolved": true, "group_by": null});
     let patched = with_body(&api, "PATCH", &path, &patch).await?.expect(200)?;
     assert_eq!(patched["send_resolved"], true, "{patched}");
-    assert_eq!(patched["title"], Value::Null, "{patched}");
+    assert_eq!(patched.get("group_by"), None, "{patched}");
     assert_eq!(patched["url"], created["url"], "{patched}");
     assert_eq!(patched["version"], 2, "{patched}");
     // A replacement forgets what it does not name.
@@ -95,7 +95,11 @@ async fn a_wrong_field_is_named_and_a_secret_in_clear_is_refused() -> anyhow::Re
         ("url", json!({"url": "ftp://example.org/"})),
         ("group_wait_seconds", json!({"group_wait_seconds": -1})),
         ("mute_times", json!({"mute_times": "night"})),
-        ("title", json!({"title": "{{ status"})),
+        (
+            "title",
+            json!({"type": "email", "from": "a@example.org", "to": ["b@example.org"], "title": "{{ status"}),
+        ),
+        ("body", json!({"body": "what webhooks post has one form"})),
     ] {
         let answer = api.post(CHANNELS, &changed(webhook.clone(), &wrong)?).await?;
         answer.is_error(400, "invalid-parameter", field)?;

@@ -264,6 +264,12 @@ async fn an_sns_topic_gets_a_subject_a_text_and_attributes() -> anyhow::Result<(
     let arn = json!({"QueueUrl": queue, "AttributeNames": ["QueueArn"]});
     let arn = aws.call(SQS, "GetQueueAttributes", arn).await?;
     let arn = arn["Attributes"]["QueueArn"].as_str().context("no ARN")?.to_owned();
+    let policy = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage",
+        "Resource": arn, "Condition": {"ArnEquals": {"aws:SourceArn": topic}},
+    }]});
+    let policy = json!({"QueueUrl": queue, "Attributes": {"Policy": policy.to_string()}});
+    aws.call(SQS, "SetQueueAttributes", policy).await?;
     let subscribe = [
         ("Action", "Subscribe"),
         ("TopicArn", topic),
@@ -283,7 +289,7 @@ async fn an_sns_topic_gets_a_subject_a_text_and_attributes() -> anyhow::Result<(
     })
     .await?;
     let envelope: Value = serde_json::from_str(message["Body"].as_str().context("no body")?)?;
-    assert!(envelope["Subject"].as_str().unwrap().contains("FIRING"), "{envelope}");
+    assert!(envelope["Subject"].as_str().unwrap().contains("web-01"), "{envelope}");
     assert!(
         envelope["Message"].as_str().unwrap().contains("web-01 is at 99"),
         "{envelope}"
