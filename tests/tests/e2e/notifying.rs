@@ -3,11 +3,12 @@
 use crate::scene::{HISTORY, INSTANCES, RULES, Scene, changed, time};
 use anyhow::{Context as _, ensure};
 use serde_json::json;
+use std::time::Duration;
 use tidemark_model::Timestamp;
 use tidemark_tests::harness::api::{Api, Request};
 use tidemark_tests::harness::expect::{Labels, labels, sample};
 use tidemark_tests::harness::receiver::Receiver;
-use tidemark_tests::harness::{eventually, now_ms, unique};
+use tidemark_tests::harness::{eventually, now_ms, unique, within};
 
 const SILENCES: &str = "/api/v1/alerts/silences";
 
@@ -224,8 +225,9 @@ async fn a_heartbeat_beats_with_the_schedule() -> anyhow::Result<()> {
     let (api, receiver) = (Api::from_env()?, Receiver::start(&[]).await?);
     let rule = json!({"name": unique("e2e heartbeat"), "kind": "heartbeat", "webhook_url": receiver.url()});
     let created = api.post(RULES, &rule).await?.expect(201)?;
-    // The first tick fires it; a later one of the schedule is a beat.
-    eventually("two signs of life", async || {
+    // Asked for, it fires; only the schedule lets it beat.
+    api.post("/api/v1/ops/evaluate-alerts", &json!({})).await?.expect(200)?;
+    within(Duration::from_secs(180), "two signs of life", async || {
         let beats = receiver.taken("firing");
         ensure!(beats.len() >= 2, "{beats:?}");
         Ok(Some(()))
