@@ -88,7 +88,10 @@ impl Query {
         if let (None, Some(Place::Sample { timestamp_ms, .. })) = (function, self.after) {
             range.start_ms = range.start_ms.max(timestamp_ms);
         }
-        let selection = reader.open(&self.selector, &range).await.map_err(answer::select_failed)?;
+        let selection = reader
+            .open(&self.selector, &range)
+            .await
+            .map_err(answer::select_failed)?;
         let body = match function {
             Some(function) => self.values(&selection, &range, function).await?,
             None => self.samples(&selection).await?,
