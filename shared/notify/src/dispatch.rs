@@ -19,7 +19,7 @@
 //! event ──> enlist in the lane of each channel ──> group_wait 0: flush; else: is a wake on its way? else send one
 //! wake, letter ──> flush
 //!
-//! flush:  lease ── held? ──> come again in 5 s
+//! flush:  lease ── held? ──> come again in 5 s, then 10 s ... 60 s
 //!           │
 //!         read the lane; a group that a crash left "under way" or "told" is mended first
 //!           │
@@ -33,6 +33,8 @@
 //!           │                                   └──> failed: group "not before", or a letter and "given up"
 //!         read again until nothing is due ──> send the next wake ──> release
 //! ```
+//!
+//! The facts are read once per lease, and so up to as old when something is told: a silence that is created meanwhile holds from the next look.
 //!
 //! What is told is decided from the lane as a whole, not from the event that came: a lane that is looked at once too often does nothing, and
 //! which message led there does not matter.
@@ -125,8 +127,11 @@ pub const SKEW_MS: i64 = 15_000;
 /// How long a lane may be overdue before somebody is sent to look, in milliseconds.
 pub const OVERDUE_MS: i64 = 90_000;
 
-/// When a message comes again that found somebody else at work, in seconds: most are done in less.
+/// When a message comes again that found somebody else at work, in seconds: most are done in less. Each time it takes as much longer.
 const BUSY_SECONDS: u64 = 5;
+
+/// The longest that takes, in seconds: a lease.
+const MAX_BUSY_SECONDS: u64 = 60;
 
 /// How often a message comes back by itself before another takes its place: well below the queue's limit, over which it would be taken for
 /// one that cannot be handled.
@@ -208,10 +213,28 @@ where
         let flushed =
             Box::pin(self.flush(lane, &arrival.holder, redrive, may_return, arrival.receive_count > 1)).await?;
         Ok(match flushed {
-            Flushed::Busy => Next::RetryIn(BUSY_SECONDS),
+            Flushed::Busy => self.look_later(lane, redrive, arrival.receive_count).await?,
             Flushed::Return(seconds) => Next::RetryIn(u64::from(seconds)),
             Flushed::Done => Next::Done,
         })
+    }
+
+    /// Somebody else works on the lane. A message that has come too often is followed by another before the queue takes it for one that
+    /// cannot be handled.
+    async fn look_later(&self, lane: &str, redrive: Option<&str>, receive_count: u32) -> Result<Next, StoreError> {
+        if receive_count < MAX_RETURNS {
+            let seconds = BUSY_SECONDS.saturating_mul(u64::from(receive_count.max(1)));
+            return Ok(Next::RetryIn(seconds.min(MAX_BUSY_SECONDS)));
+        }
+        if redrive.is_some() {
+            // A wake would not know which group is to be tried.
+            return Ok(Next::DeadLetter(format!(
+                "somebody else was at work on the channel each of {receive_count} times"
+            )));
+        }
+        let delay = u32::try_from(MAX_BUSY_SECONDS).unwrap_or(MAX_DELAY_SECONDS);
+        self.queue.wake(lane, delay).await?;
+        Ok(Next::Done)
     }
 }
 

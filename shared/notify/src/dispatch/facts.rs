@@ -65,7 +65,7 @@ where
     S: Deliver,
     Q: super::Queue,
 {
-    pub(super) async fn facts(&self) -> Result<Facts, StoreError> {
+    pub(super) async fn facts(&self, now: Timestamp) -> Result<Facts, StoreError> {
         let inhibitions = self.store.load::<Inhibition>().await?;
         let mut sources = Vec::new();
         let filter = InstanceFilter {
@@ -83,8 +83,10 @@ where
             page.after = Some(next);
         }
         let mute_times = self.store.load::<MuteTime>().await?;
+        let mut silences = self.store.load::<Silence>().await?;
+        silences.retain(|silence| silence.ends_at > now);
         Ok(Facts {
-            silences: self.store.load().await?,
+            silences,
             inhibitions,
             sources,
             mute_times: mute_times.into_iter().map(|one| (one.id.clone(), one)).collect(),

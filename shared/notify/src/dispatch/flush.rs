@@ -2,7 +2,7 @@
 
 use super::decide::{self, Candidate, Decision, Step, Tell, Unsaid, Why, later};
 use super::enlist::sent_wake;
-use super::facts::{AT_ONCE, Lineage, recipient};
+use super::facts::{AT_ONCE, Facts, Lineage, recipient};
 use super::grouping::{self, Grouped, Recipient};
 use super::rate::Bucket;
 use super::record::{self, Attempt};
@@ -229,6 +229,7 @@ where
 
     async fn rounds(&self, work: &Work<'_>, redrive: Option<&str>, head: &mut Lane) -> Result<Round, Interrupted> {
         let mut failed = false;
+        let mut facts = None;
         for number in 1.. {
             let Some(content) = self.store.content(work.lane).await? else {
                 return Ok(Round::default());
@@ -245,7 +246,7 @@ where
                     ..Round::default()
                 }
             } else {
-                self.round(work, &content, head).await?
+                self.round(work, &content, head, &mut facts).await?
             };
             failed |= round.failed;
             let now = (self.clock)();
@@ -345,8 +346,14 @@ where
         self.save(work, &mut slot).await
     }
 
-    /// Looks at a lane once.
-    async fn round(&self, work: &Work<'_>, content: &LaneContent, head: &mut Lane) -> Result<Round, Interrupted> {
+    /// Looks at a lane once. `known` are the facts of an earlier look under this lease.
+    async fn round(
+        &self,
+        work: &Work<'_>,
+        content: &LaneContent,
+        head: &mut Lane,
+        known: &mut Option<Facts>,
+    ) -> Result<Round, Interrupted> {
         let now = (self.clock)();
         let mut round = Round {
             backs_off: head.not_before.is_some_and(|until| until > now)
@@ -358,7 +365,10 @@ where
         if content.members.is_empty() {
             return Ok(round);
         }
-        let facts = self.facts().await?;
+        let facts = match known {
+            Some(facts) => facts,
+            None => known.insert(self.facts(now).await?),
+        };
         let lineage = Lineage::of(&content.members);
         let mut planned = Vec::new();
         for grouped in all.iter().filter(|grouped| !grouped.members.is_empty()) {

@@ -243,3 +243,43 @@ async fn a_wake_for_no_lane_is_done() {
         assert_eq!(world.handle(&body, 1).await, Next::Done);
     }
 }
+
+#[tokio::test]
+async fn who_finds_a_lane_held_comes_ever_later_and_is_followed_by_another() {
+    let world = World::new();
+    world.ops().await;
+    let lane = lane_id("ops", None);
+    world.store.lease(&lane, "another", at(0), at(10_000)).await.unwrap();
+    let wake = serde_json::to_string(&Message::Wake { lane: lane.clone() }).unwrap();
+    for (receive_count, seconds) in [(1, 5), (2, 10), (11, 55), (12, 60), (49, 60)] {
+        assert_eq!(world.handle(&wake, receive_count).await, Next::RetryIn(seconds));
+    }
+    world.waiting.lock().unwrap().clear();
+    assert_eq!(world.handle(&wake, 50).await, Next::Done);
+    assert_eq!(*world.waiting.lock().unwrap(), [(at(60).0, wake, 1)]);
+}
+
+#[tokio::test]
+async fn a_letter_that_finds_its_lane_held_too_often_stays_a_letter() {
+    let world = World::new();
+    world.ops().await;
+    let lane = lane_id("ops", None);
+    world.store.lease(&lane, "another", at(0), at(10_000)).await.unwrap();
+    let letter = Letter {
+        lane,
+        channel: "ops".into(),
+        group_id: "g".into(),
+        group_key: "{}".into(),
+        news: Vec::new(),
+        reason: "status 404".into(),
+        at: at(0),
+    };
+    let letter = serde_json::to_string(&letter).unwrap();
+    assert_eq!(world.handle(&letter, 49).await, Next::RetryIn(60));
+    world.waiting.lock().unwrap().clear();
+    let Next::DeadLetter(reason) = world.handle(&letter, 50).await else {
+        panic!("the letter is lost")
+    };
+    assert!(reason.contains("somebody else was at work"), "{reason}");
+    assert!(world.waiting.lock().unwrap().is_empty());
+}
