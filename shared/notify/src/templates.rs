@@ -2,22 +2,23 @@
 //!
 //! A template is written by an operator and runs in the function that pages people, so it can do nothing but write: it reads no file, no
 //! clock and no environment, includes nothing and defines nothing. What would let a short text grow without bound is left out of the
-//! language (`set`, `macro`, `~`, `*`, `range`, recursion); what is left runs on fuel and writes to a limit.
+//! language (`set`, `macro`, `+`, `~`, `*`, lists, calls, recursion); what is left runs on fuel and writes to a limit.
 //!
 //! **A page is never lost because of a template.** One that fails when it is used is replaced by the default text, with a note.
 
 use crate::channel::ChannelSpec;
 use crate::notification::{Cause, Notification};
 use crate::senders::text;
-use minijinja::machinery::{Token, WhitespaceConfig, tokenize};
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 use serde_json::{Value as Json, json};
+use std::fmt::{self, Write as _};
 use std::io;
 use tidemark_model::Timestamp;
 use tidemark_rules::TransitionKind;
 
 mod filters;
+mod language;
 
 /// The longest template of a title, in bytes.
 pub const MAX_TITLE_TEMPLATE_BYTES: usize = 1_024;
@@ -31,8 +32,11 @@ const FUEL: u64 = 100_000;
 /// The most bytes that a template writes; more than that is cut. Receivers cut further.
 pub const MAX_OUTPUT_BYTES: usize = 65_536;
 
-/// Tags that a template may use.
-const TAGS: [&str; 6] = ["if", "elif", "else", "endif", "for", "endfor"];
+/// The most bytes that the filters of one template make, all together: that bounds both its memory and its time.
+const FILTER_BYTES: usize = 8 << 20;
+
+/// The most alerts of a notification, which a template is tried with.
+const MANY_ALERTS: usize = 500;
 
 /// A template cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +63,7 @@ pub(crate) struct Escapes {
 pub(crate) struct Texts {
     /// The title, one line. Escaped.
     pub(crate) title: String,
-    /// The body of the channel's template; `None`: there is none, or it failed, and the receiver's own form is used. Escaped.
+    /// The body of the channel's template; `None`: there is none, it failed or it says nothing, and the receiver's own form is used. Escaped.
     pub(crate) body: Option<String>,
     /// What is to be said about templates that failed. Not escaped.
     pub(crate) note: Option<String>,
@@ -84,20 +88,24 @@ pub(crate) fn plain(text: &str) -> String {
     text.to_owned()
 }
 
-/// Checks that a template can be read and used: its language, and two notifications that it is tried with. What depends on labels that only
+/// Checks that a template can be read and used: its language, and notifications that it is tried with, small ones and the largest. What depends on labels that only
 /// some alerts have is not found out here.
 ///
 /// # Errors
 /// The first thing that is wrong, with its line.
 pub fn check(template: &str) -> Result<(), TemplateError> {
-    check_language(template)?;
+    language::check(template)?;
     for status in [TransitionKind::Firing, TransitionKind::Resolved] {
         let now = Timestamp(1_767_268_800_000);
-        let sample = context(&Notification::test("channel", "id", status, now), now);
-        match run(template, &sample, plain) {
-            Ok(_) => {}
-            Err(error) if depends_on_data(&error) => {}
-            Err(error) => return Err(template_error(&error)),
+        let small = Notification::test("channel", "id", status, now);
+        let mut large = small.clone();
+        large.alerts = small.alerts.iter().cycle().take(MANY_ALERTS).cloned().collect();
+        for sample in [small, large] {
+            match run(template, &context(&sample, now), plain) {
+                Ok(_) => {}
+                Err(error) if depends_on_data(&error) => {}
+                Err(error) => return Err(template_error(&error)),
+            }
         }
     }
     Ok(())
@@ -117,7 +125,7 @@ pub(crate) fn render(spec: &ChannelSpec, notification: &Notification, now: Times
     let values = (spec.title.is_some() || spec.body.is_some()).then(|| context(notification, now));
     let mut of = |name: &str, template: &Option<String>, escape: Escape| {
         let (template, values) = (template.as_deref()?, values.as_ref()?);
-        let error = match check_language(template)
+        let error = match language::check(template)
             .and_then(|()| run(template, values, escape).map_err(|error| template_error(&error)))
         {
             Ok(text) => return Some(text),
@@ -136,7 +144,8 @@ pub(crate) fn render(spec: &ChannelSpec, notification: &Notification, now: Times
     let title = of("title", &spec.title, escapes.title)
         .map(|title| text::one_line(&title))
         .filter(|title| !title.is_empty());
-    let body = of("body", &spec.body, escapes.body);
+    // Some receivers refuse an empty message, and nobody is helped by one.
+    let body = of("body", &spec.body, escapes.body).filter(|body| !body.trim().is_empty());
     Texts {
         title: title.unwrap_or_else(|| (escapes.title)(&text::title(notification))),
         body,
@@ -163,40 +172,6 @@ fn note(reason: &str) -> String {
     format!("(The channel's template {reason}. This is the default text.)")
 }
 
-/// Refuses what a template may not use. The tokens are the engine's own, so that both read a text alike.
-fn check_language(template: &str) -> Result<(), TemplateError> {
-    let refuse = |line: u16, what: &str| {
-        let reason = format!("{what} cannot be used here");
-        Err(TemplateError {
-            line: usize::from(line),
-            reason,
-        })
-    };
-    let mut is_tag = false;
-    for token in tokenize(
-        template,
-        false,
-        minijinja::syntax::SyntaxConfig,
-        WhitespaceConfig::default(),
-    ) {
-        let (token, span) = token.map_err(|error| template_error(&error))?;
-        let line = span.start_line;
-        match token {
-            Token::Ident(name) if is_tag && !TAGS.contains(&name) => {
-                let tags = TAGS.join(", ");
-                return refuse(line, &format!("the tag `{name}` (there are {tags})"));
-            }
-            Token::Ident("recursive") => return refuse(line, "`recursive`"),
-            Token::Mul => return refuse(line, "`*`"),
-            Token::Pow => return refuse(line, "`**`"),
-            Token::Tilde => return refuse(line, "`~`"),
-            _ => {}
-        }
-        is_tag = matches!(token, Token::BlockStart);
-    }
-    Ok(())
-}
-
 /// Renders one template. What is over the limit is cut.
 fn run(template: &str, values: &Json, escape: Escape) -> Result<String, Error> {
     let mut environment = Environment::empty();
@@ -208,9 +183,9 @@ fn run(template: &str, values: &Json, escape: Escape) -> Result<String, Error> {
         }
         let written = match value.as_str() {
             Some(text) => output.write_str(&escape(text)),
-            None => output.write_str(&escape(&value.to_string())),
+            None => output.write_str(&escape(&written(value)?)),
         };
-        written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the text is too long"))
+        written.map_err(|_| too_long())
     });
     filters::add(&mut environment);
     let mut output = Output::default();
@@ -312,12 +287,28 @@ fn value(number: f64) -> Json {
     }
 }
 
-/// A value of a template that fits into a limit.
-fn bounded(text: String) -> Result<Value, Error> {
-    if text.len() > MAX_OUTPUT_BYTES {
-        return Err(Error::new(ErrorKind::InvalidOperation, "the text is too long"));
+/// A value as text, which is given up as soon as it is too long.
+fn written(value: &Value) -> Result<String, Error> {
+    let mut text = Bounded(String::new());
+    write!(text, "{value}").map_err(|_| too_long())?;
+    Ok(text.0)
+}
+
+/// Takes text up to the limit.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len().saturating_add(text.len()) > MAX_OUTPUT_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
     }
-    Ok(Value::from(text))
+}
+
+fn too_long() -> Error {
+    Error::new(ErrorKind::WriteFailure, "the text is too long")
 }
 
 #[cfg(test)]

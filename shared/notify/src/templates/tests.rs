@@ -107,6 +107,26 @@ fn what_cannot_be_used_is_refused_with_its_line() {
         ("{{ 'x' * 100000000 }}", 1, "`*`"),
         ("{{ 10 ** 10 }}", 1, "`**`"),
         ("{{ alerts ~ alerts }}", 1, "`~`"),
+        ("{{ 'x' + 'x' }}", 1, "`+`"),
+        ("{% for a in [status] %}{% endfor %}", 1, "a list"),
+        ("{{ status is in [status] }}", 1, "a list"),
+        ("{{ status is not in [status] }}", 1, "a list"),
+        ("{{ (alerts, alerts) }}", 1, "a list"),
+        ("{% if not (alerts, alerts) %}{% endif %}", 1, "a list"),
+        ("{{ {'a': alerts} }}", 1, "`{`"),
+        (
+            "{% for a in alerts %}{{ loop.cycle(a=alerts) }}{% endfor %}",
+            1,
+            "a call",
+        ),
+        (
+            "{% for a in alerts %}{{ loop['cycle'](a=alerts) }}{% endfor %}",
+            1,
+            "a call",
+        ),
+        ("{{ alerts|map(attribute='x', default=alerts) }}", 1, "argument"),
+        ("{{ alerts|map('default', alerts) }}", 1, "argument"),
+        ("{{ alerts|groupby('x', default=alerts) }}", 1, "argument"),
     ] {
         let error = check(template).unwrap_err();
         assert_eq!(error.line, line, "{template}: {error}");
@@ -213,7 +233,7 @@ fn values_are_escaped_and_the_authors_markup_is_not() {
 #[test]
 fn what_only_some_alerts_have_is_no_reason_to_refuse() {
     assert_eq!(
-        check("{{ common_labels.shard|int + 1 }} {{ alerts[0].labels.zone.name }}"),
+        check("{{ common_labels.shard|int - 1 }} {{ alerts[0].labels.zone.name }}"),
         Ok(())
     );
 }
@@ -227,7 +247,45 @@ fn the_largest_notification_has_fuel_enough() {
     assert_eq!(texts.body.unwrap().lines().count(), 500);
 }
 
+#[test]
+fn memory_is_bounded() {
+    let x = "x".repeat(4_000);
+    for (template, reason) in [
+        (format!("{{{{ '{x}'|map('replace', 'x', '{x}')|length }}}}"), "too much"),
+        (
+            format!("{{{{ '{x}'|map(attribute='no', default='{x}')|map('upper')|length }}}}"),
+            "too much",
+        ),
+        (
+            "{% for a in alerts %}{% for b in alerts|sort(attribute='value') %}{% endfor %}{% endfor %}".to_owned(),
+            "too m",
+        ),
+        ("{{ alerts }}".to_owned(), "too long"),
+        ("{{ alerts|upper }}".to_owned(), "too long"),
+    ] {
+        let error = check(&template).unwrap_err();
+        assert!(error.reason.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn a_template_is_tried_with_the_largest_notification() {
+    let template = "{% for a in alerts %}{% for b in alerts %}{% if b.value == 7 %}{% endif %}{% endfor %}{% endfor %}";
+    assert_eq!(check(template).unwrap_err().reason, "it takes too many steps");
+}
+
+#[test]
+fn a_body_that_says_nothing_is_the_default() {
+    let over = notification(vec![alert("web-01", Some(60))]);
+    let template = "{% for alert in alerts if alert.status == \"firing\" %}{{ alert.summary }}\n{% endfor %} \n";
+    let texts = render(&spec(None, Some(template)), &over, at(300), PLAIN);
+    assert_eq!((texts.body.as_deref(), texts.note.as_deref()), (None, None));
+    assert!(texts.plain_body(&over, at(300), 1_000).starts_with("Resolved: "));
+}
+
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_text_makes_it_panic(template in r#"([{}%#\-+ a-z0-9'"()|.,\[\]=<>*~\n]|\{\{|\}\}|\{%|%\}|for |in |alerts|if |endif|endfor|status|\|upper|\|int){0,60}"#) {
         let _ = check(&template);
