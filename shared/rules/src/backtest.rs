@@ -152,7 +152,9 @@ pub async fn run(
                 at = steps.after(to);
             }
             // More than may be in memory at once: half of it.
-            Err(SelectError::TooManySamples { .. }) if to > at => most_ms = to.0.saturating_sub(at.0) / 2,
+            Err(SelectError::TooManySamples { .. } | SelectError::TooManySeries { .. }) if to > at => {
+                most_ms = to.0.saturating_sub(at.0) / 2;
+            }
             Err(error) => return Err(error.into()),
         }
     }

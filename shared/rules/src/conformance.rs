@@ -91,6 +91,7 @@ fn an_instance(rule: &Rule, labels: Labels, state: InstanceState) -> Instance {
         previous: None,
         missing_since: None,
         keep_firing_since: Some(Timestamp(4)),
+        observed_until: None,
         acknowledged: Some(Acknowledgement {
             at: Timestamp(4),
             by: "jane".to_owned(),

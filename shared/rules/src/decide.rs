@@ -21,7 +21,7 @@
 use crate::instance::{
     Acknowledgement, Instance, InstanceState, Transition, TransitionKind, TransitionReason, fingerprint, instance_id,
 };
-use crate::rule::Rule;
+use crate::rule::{NoData, Rule};
 use crate::template;
 use crate::vector::Row;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +31,13 @@ mod absence;
 
 /// How long an instance that is over stays to be looked at, in milliseconds: a day.
 pub const ENDED_RETENTION_MS: i64 = 86_400_000;
+
+/// How many instances of a rule that are over are kept: each evaluation loads them all, and whoever looks at what was reads the history. Beyond
+/// it the oldest ones go before their time.
+pub const MAX_ENDED_PER_RULE: usize = 1_000;
+
+/// A gap between two evaluations up to this, or two intervals of the rule, is one that nobody need notice.
+const USUAL_GAP_MS: i64 = 5 * 60_000;
 
 /// A write that follows from a decision.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +63,7 @@ pub enum Change {
 /// What follows from one evaluation of one rule.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
-    /// The writes, in ascending order of the instances' labels. What does not change is not among them.
+    /// The writes, in ascending order of the instances' labels; after them what is removed because it is too many. What does not change is not among them.
     pub changes: Vec<Change>,
     /// How many rows met the condition and became no instance, because the rule has [`limits::MAX_INSTANCES_PER_RULE`].
     pub dropped: usize,
@@ -135,6 +142,7 @@ pub fn decide(rule: &Rule, previous: &[Instance], rows: &[Row], now: Timestamp, 
         };
         decision.changes.extend(change);
     }
+    cut_ended(previous, &mut decision, now);
     decision
 }
 
@@ -180,11 +188,46 @@ pub fn acknowledge(instance: &Instance, by: &str, comment: Option<&str>, now: Ti
 
 fn end_all(previous: &[Instance], reason: TransitionReason, now: Timestamp) -> Decision {
     let settled = previous.iter().filter(|instance| instance.unsent.is_empty());
-    Decision {
-        changes: settled
-            .filter_map(|instance| end(instance, None, reason, now))
-            .collect(),
+    let changes = settled.filter_map(|instance| end(instance, None, reason, false, now));
+    let mut decision = Decision {
+        changes: changes.collect(),
         dropped: 0,
+    };
+    cut_ended(previous, &mut decision, now);
+    decision
+}
+
+/// Removes the oldest instances that are over beyond those that a rule may have.
+fn cut_ended(previous: &[Instance], decision: &mut Decision, now: Timestamp) {
+    let ended = previous.iter().filter(|instance| !instance.state.is_active()).count();
+    if ended <= MAX_ENDED_PER_RULE {
+        return;
+    }
+    let changed: BTreeSet<&str> = decision.changes.iter().map(Change::id).collect();
+    let removable = |instance: &&Instance| {
+        !instance.state.is_active()
+            && instance.unsent.is_empty()
+            && instance.updated_at < now
+            && !changed.contains(instance.id.as_str())
+    };
+    let leaving = previous
+        .iter()
+        .filter(|instance| !instance.state.is_active() && changed.contains(instance.id.as_str()));
+    let excess = ended.saturating_sub(MAX_ENDED_PER_RULE).saturating_sub(leaving.count());
+    let mut oldest: Vec<&Instance> = previous.iter().filter(removable).collect();
+    oldest.sort_by(|a, b| (a.updated_at, &a.id).cmp(&(b.updated_at, &b.id)));
+    let removed: Vec<Change> = oldest.into_iter().take(excess).map(remove).collect();
+    decision.changes.extend(removed);
+}
+
+impl Change {
+    /// The id of the instance that it changes.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Save { instance, .. } => &instance.id,
+            Self::Remove { id, .. } => id,
+        }
     }
 }
 
@@ -209,6 +252,7 @@ impl Evaluation<'_> {
             previous: before.and_then(|before| before.previous.clone()),
             missing_since: missing.then_some(now),
             keep_firing_since: None,
+            observed_until: Some(now),
             acknowledged: None,
             updated_at: now,
             version: before.map_or(0, |before| before.version),
@@ -239,8 +283,9 @@ impl Evaluation<'_> {
         instance.keep_firing_since = None;
         if before.state == InstanceState::Pending {
             instance.rule = rule.snapshot();
-            let since = self.observed(before.pending_since);
+            let since = self.observed(before, before.pending_since);
             instance.pending_since = Some(since);
+            instance.observed_until = self.observed_until(before);
             if now.0.saturating_sub(since.0) >= millis(rule.spec.duration_seconds) {
                 return Some(self.fire(instance, Some(before.version)));
             }
@@ -249,6 +294,7 @@ impl Evaluation<'_> {
             && instance.annotations == before.annotations
             && instance.rule == before.rule
             && instance.pending_since == before.pending_since
+            && instance.observed_until == before.observed_until
             && instance.missing_since == before.missing_since
             && instance.keep_firing_since == before.keep_firing_since;
         (!same).then(|| save(instance, Some(before.version), None, now))
@@ -280,16 +326,25 @@ impl Evaluation<'_> {
                 instance.missing_since = None;
                 return Some(save(instance, Some(before.version), None, now));
             }
-            return end(before, value, reason, now);
+            let knows = self.rule.spec.no_data == NoData::Alerting;
+            // Resolved by hand it is gone for good, and not missed again when it is a day old.
+            if knows && before.missing_since.is_some() && absence::is_still_asked(self.rule, before) {
+                return None;
+            }
+            return end(before, value, reason, knows, now);
         }
         let keep_ms = millis(self.rule.spec.keep_firing_for_seconds);
         // A question that is no longer asked gives nothing to wait for.
         if before.state == InstanceState::Firing && keep_ms > 0 && reason != TransitionReason::RuleChanged {
-            let since = self.observed(before.keep_firing_since);
+            let since = self.observed(before, before.keep_firing_since);
             if now.0.saturating_sub(since.0) < keep_ms {
                 let mut instance = before.clone();
                 instance.keep_firing_since = Some(since);
-                let same = instance.keep_firing_since == before.keep_firing_since;
+                instance.observed_until = before
+                    .keep_firing_since
+                    .map_or(Some(now), |_| self.observed_until(before));
+                let same = instance.keep_firing_since == before.keep_firing_since
+                    && instance.observed_until == before.observed_until;
                 return (!same).then(|| save(instance, Some(before.version), None, now));
             }
         }
@@ -302,25 +357,56 @@ impl Evaluation<'_> {
 
     /// Nothing is decided; only the time in which nobody looked is taken off, since the next evaluation does not know of it.
     fn wait(&self, before: &Instance) -> Option<Change> {
-        if self.unobserved_ms == 0 {
+        let counts = before.state == InstanceState::Pending || before.keep_firing_since.is_some();
+        if self.unobserved_ms == 0 || !counts {
             return None;
         }
         let mut instance = before.clone();
         if before.state == InstanceState::Pending {
-            instance.pending_since = Some(self.observed(before.pending_since));
+            instance.pending_since = Some(self.observed(before, before.pending_since));
         }
-        instance.keep_firing_since = before.keep_firing_since.map(|since| self.observed(Some(since)));
-        let same =
-            instance.pending_since == before.pending_since && instance.keep_firing_since == before.keep_firing_since;
+        let keep = before.keep_firing_since;
+        instance.keep_firing_since = keep.map(|since| self.observed(before, Some(since)));
+        instance.observed_until = self.observed_until(before);
+        let same = instance.pending_since == before.pending_since
+            && instance.keep_firing_since == before.keep_firing_since
+            && instance.observed_until == before.observed_until;
         (!same).then(|| save(instance, Some(before.version), None, self.now))
     }
 
     /// Since when something has been observed without the time in which nobody looked; never in the future, where a clock that stepped
     /// back would leave it.
-    fn observed(&self, since: Option<Timestamp>) -> Timestamp {
+    fn observed(&self, before: &Instance, since: Option<Timestamp>) -> Timestamp {
         since.map_or(self.now, |since| {
-            Timestamp(since.0.saturating_add(self.unobserved_ms)).min(self.now)
+            Timestamp(since.0.saturating_add(self.gap_ms(before))).min(self.now)
         })
+    }
+
+    /// How much of the time in which nobody looked has not been taken off yet. While ticks cannot save how far they came, each one sees
+    /// the whole gap again; the instance knows better until when somebody looked at it.
+    fn gap_ms(&self, before: &Instance) -> i64 {
+        // A time to come is one of a clock that stepped back.
+        let Some(until) = before.observed_until.filter(|until| *until <= self.now) else {
+            return self.unobserved_ms;
+        };
+        let since_ms = self.now.0.saturating_sub(until.0);
+        let usual_ms = millis(self.rule.spec.interval_seconds)
+            .saturating_mul(2)
+            .max(USUAL_GAP_MS);
+        if since_ms > usual_ms {
+            self.unobserved_ms.min(since_ms)
+        } else {
+            0
+        }
+    }
+
+    /// Set on each evaluation that is told of a gap: the next one may be told of the same.
+    fn observed_until(&self, before: &Instance) -> Option<Timestamp> {
+        if self.unobserved_ms > 0 {
+            Some(self.now)
+        } else {
+            before.observed_until
+        }
     }
 }
 
@@ -357,16 +443,26 @@ fn over(
     Some((instance, transition))
 }
 
-/// The condition is no longer asked about: what is active is over, what has been over for long is removed.
-fn end(before: &Instance, value: Option<f64>, reason: TransitionReason, now: Timestamp) -> Option<Change> {
+/// The condition is no longer asked about: what is active is over, what has been over for long is removed. What never fired is removed by
+/// the next evaluation, unless the rule `knows` by it what it may miss, or an incident before it is not over for long.
+fn end(before: &Instance, value: Option<f64>, reason: TransitionReason, knows: bool, now: Timestamp) -> Option<Change> {
     if let Some((instance, transition)) = over(before, value, reason, now) {
         return Some(save(instance, Some(before.version), Some(transition), now));
     }
-    let over_ms = now.0.saturating_sub(before.updated_at.0);
-    (over_ms > ENDED_RETENTION_MS).then(|| Change::Remove {
-        id: before.id.clone(),
-        expected: before.version,
-    })
+    let is_old = |at: Timestamp| now.0.saturating_sub(at.0) > ENDED_RETENTION_MS;
+    let is_removed = if before.state == InstanceState::Inactive && !knows {
+        before.updated_at < now && before.previous_resolved_at.is_none_or(is_old)
+    } else {
+        is_old(before.updated_at)
+    };
+    is_removed.then(|| remove(before))
+}
+
+fn remove(instance: &Instance) -> Change {
+    Change::Remove {
+        id: instance.id.clone(),
+        expected: instance.version,
+    }
 }
 
 fn transition(instance: &Instance, kind: TransitionKind, reason: TransitionReason, at: Timestamp) -> Transition {

@@ -65,6 +65,8 @@ pub(crate) struct Data {
     pub(crate) selections: Mutex<Vec<String>>,
     /// The most samples of a selection; 0: any number.
     pub(crate) most_samples: AtomicUsize,
+    /// The most series of a selection; 0: any number.
+    pub(crate) most_series: AtomicUsize,
     /// How many buckets the metrics are spread over; 0: one.
     pub(crate) buckets: AtomicU16,
     /// The oldest second of which samples are kept, when it is not 0.
@@ -113,6 +115,13 @@ impl Select for Data {
         );
         if limit > 0 && found > limit {
             return Err(SelectError::TooManySamples { limit });
+        }
+        let limit = self.most_series.load(Ordering::SeqCst);
+        if limit > 0 && selected.len() > limit {
+            return Err(SelectError::TooManySeries {
+                found: selected.len(),
+                limit,
+            });
         }
         Ok(selected)
     }

@@ -206,6 +206,9 @@ pub struct Instance {
     /// Since when a firing instance's condition does not hold any more, while the rule keeps it firing.
     #[serde(default)]
     pub keep_firing_since: Option<Timestamp>,
+    /// Up to when time in which nobody looked has been taken off its times: it is not taken off twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_until: Option<Timestamp>,
     /// Who takes care of this incident.
     #[serde(default)]
     pub acknowledged: Option<Acknowledgement>,

@@ -65,6 +65,7 @@ fn instance(unsent: bool) -> Instance {
         firing_since: Some(Timestamp(5_000)),
         resolved_at: None,
         keep_firing_since: Some(Timestamp(6_000)),
+        observed_until: None,
         acknowledged: None,
         missing_since: None,
         previous_resolved_at: None,
@@ -492,6 +493,24 @@ async fn the_history_goes_on_over_the_borders_of_periods_and_ends_after_a_year()
         ..HistoryFilter::default()
     };
     assert!(listed(&history_of(entries), &another, 3).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_can_be_no_key_has_no_history() {
+    let long = "x".repeat(2_048);
+    let of_rule = HistoryFilter {
+        rule_id: Some(long.clone()),
+        ..HistoryFilter::default()
+    };
+    let of_alert = HistoryFilter {
+        fingerprint: Some(long),
+        ..HistoryFilter::default()
+    };
+    for filter in [of_rule, of_alert] {
+        let script = history_of(vec![entry("a", NOW.0)]);
+        assert!(listed(&script, &filter, 3).await.is_empty());
+        assert!(script.calls().is_empty());
+    }
 }
 
 #[tokio::test]

@@ -351,3 +351,22 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn series_that_are_too_many_at_once_are_read_in_pieces() {
+    let data = Data::default();
+    for minute in 0..60 {
+        data.push("cpu", &format!("h{}", minute / 10), minute * MINUTE, 95.0);
+    }
+    let whole = tested(&data, &spec(&json!({})), 0, 59 * MINUTE).await.unwrap();
+    data.most_series.store(2, Ordering::SeqCst);
+    let pieces = tested(&data, &spec(&json!({})), 0, 59 * MINUTE).await.unwrap();
+    assert_eq!((whole.incidents.len(), whole.incidents), (6, pieces.incidents));
+    assert!(pieces.cost.selections > 1 && pieces.cost.series == 2);
+    data.most_series.store(1, Ordering::SeqCst);
+    let error = tested(&data, &spec(&json!({})), 0, 59 * MINUTE).await.unwrap_err();
+    assert!(matches!(
+        error,
+        BacktestError::Select(SelectError::TooManySeries { .. })
+    ));
+}

@@ -100,7 +100,7 @@ fn same_query(rule: &Rule, before: &Instance) -> bool {
 }
 
 /// Whether the series or group of an instance would be among the rows if there was data of it: an edit may have turned to others.
-fn is_still_asked(rule: &Rule, before: &Instance) -> bool {
+pub(super) fn is_still_asked(rule: &Rule, before: &Instance) -> bool {
     let Query::Threshold(now) = &rule.spec.query else {
         return before.rule.is_heartbeat();
     };

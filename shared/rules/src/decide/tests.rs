@@ -413,3 +413,21 @@ fn what_happens_next_carries_the_end_of_what_was_before() {
         ]
     );
 }
+
+#[test]
+fn of_what_is_over_the_oldest_goes_when_there_is_too_much() {
+    let mut world = World::new(&json!({}));
+    for (from, second) in [(0, 0), (1, 120)] {
+        let rows = (from..MAX_ENDED_PER_RULE / 2 + 2).map(|n| row(&format!("h{second}-{n:05}"), 95.0));
+        let rows: Vec<Row> = rows.collect();
+        let second = i64::from(second);
+        world.tick(&rows, at(second), 0);
+        let decision = decide(&rule("r", &json!({})), &world.instances, &[], at(second + 60), 0);
+        world.apply(decision.changes);
+    }
+    assert_eq!(world.instances.len(), MAX_ENDED_PER_RULE + 3);
+    world.tick(&[], at(240), 0);
+    assert_eq!(world.instances.len(), MAX_ENDED_PER_RULE);
+    let of_the_first = world.instances.iter().filter(|one| one.updated_at == at(60)).count();
+    assert_eq!(of_the_first, MAX_ENDED_PER_RULE / 2 - 1);
+}

@@ -204,3 +204,16 @@ fn a_heartbeat_fires_at_once_and_never_misses_anything() {
     assert_eq!(world.instances[0].state, InstanceState::Firing);
     assert!(world.instances[0].rule.is_heartbeat());
 }
+
+#[test]
+fn what_is_gone_for_good_is_not_missed_again_after_a_day() {
+    let story = r#"
+        0       95        firing    condition_held
+        60      -         firing    =
+        120     resolve   resolved  resolved_by_hand
+        86521   -         resolved  =
+        200000  -         resolved  =
+        200060  edit {"no_data":"ok"} resolved =
+        200120  -         none      ="#;
+    play("gone", &json!({"no_data": "alerting"}), story);
+}

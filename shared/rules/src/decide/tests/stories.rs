@@ -358,3 +358,57 @@ fn an_acknowledgement_belongs_to_one_incident() {
     let world = play("ack", &json!({"duration_seconds": 120}), inactive);
     assert_eq!(world.instances[0].acknowledged, None);
 }
+
+#[test]
+fn what_never_fired_is_removed_by_the_next_evaluation() {
+    let story = "
+        0      95   pending   condition_met
+        60     10   inactive  condition_cleared
+        60     10   inactive  =
+        120    10   none      =
+        180    95   pending   condition_met
+        240    -    inactive  data_missing
+        300    down inactive  =
+        360    up   inactive  =
+        360    -    none      =";
+    play("inactive", &json!({"duration_seconds": 300}), story);
+    let after_an_incident = "
+        0      95   pending   condition_met
+        60     95   firing    condition_held
+        120    10   resolved  condition_cleared
+        180    95   pending   condition_met
+        200    10   inactive  condition_cleared
+        86520  10   inactive  =
+        86521  10   none      =";
+    play("incident before", &json!({"duration_seconds": 60}), after_an_incident);
+    let known = "
+        0      95   pending   condition_met
+        60     10   inactive  condition_cleared
+        86460  10   inactive  =
+        86461  10   none      =";
+    let alerting = json!({"duration_seconds": 300, "no_data": "alerting"});
+    play("known", &alerting, known);
+}
+
+#[test]
+fn a_gap_is_taken_off_once_however_often_a_tick_is_told_of_it() {
+    let mut story = "0 95 pending condition_met\n 60 95 pending =".to_owned();
+    for minute in 0..10 {
+        let at = 420 + minute * 60;
+        story += &format!("\n {at} 95 gap={} pending =", at - 60);
+    }
+    // 60 s before the gap, 540 s after it.
+    story = story.replace("\n 960 95 gap=900 pending =", "\n 960 95 gap=900 firing condition_held");
+    play("pending", &json!({"duration_seconds": 600}), &story);
+    let begun = "
+        420  95 gap=360 pending   condition_met
+        480  95 gap=420 pending   =
+        540  95 gap=480 firing    condition_held";
+    play("begun after it", &json!({"duration_seconds": 120}), begun);
+    let kept = "
+        0    95         firing    condition_held
+        420  10 gap=360 firing    =
+        480  10 gap=420 firing    =
+        540  10 gap=480 resolved  condition_cleared";
+    play("kept", &json!({"keep_firing_for_seconds": 120}), kept);
+}
