@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::{Labels, Timestamp, value};
 
+/// The most bytes of an event as JSON: SNS takes 256 KiB, some of which are its envelope and, where a message comes back from the dead
+/// letters, the letter around it. One that is refused would stay in its outbox for ever.
+pub const MAX_EVENT_BYTES: usize = 200_000;
+
+/// What is left of an event that is too large, step by step: the bytes of all annotations and of each label's value.
+const CUTS: [(usize, usize); 4] = [(16_384, usize::MAX), (8_192, 256), (2_048, 128), (0, 32)];
+
 /// One transition, as JSON on the topic. An event may be published more than once; its id stays the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionEvent {
@@ -84,6 +91,35 @@ impl TransitionEvent {
         serde_json::from_str(text).map_err(EventError::NotAnEvent)
     }
 
+    /// The event, cut until the topic takes it: first without what was before, then with shorter annotations and label values. Its ids and
+    /// its fingerprint stay.
+    pub(crate) fn fitting(mut self) -> Self {
+        let is_too_large = |event: &Self| serde_json::to_vec(event).is_ok_and(|json| json.len() > MAX_EVENT_BYTES);
+        if !is_too_large(&self) {
+            return self;
+        }
+        self.previous = None;
+        for (annotations, label) in CUTS {
+            if !is_too_large(&self) {
+                break;
+            }
+            let mut left = annotations;
+            for text in self.annotations.values_mut() {
+                *text = cut(text, left);
+                left = left.saturating_sub(text.len());
+            }
+            let pairs = self
+                .labels
+                .iter()
+                .map(|(name, value)| (name.to_owned(), cut(value, label)));
+            // Shorter values are still labels.
+            if let Ok(labels) = Labels::from_pairs(pairs) {
+                self.labels = labels;
+            }
+        }
+        self
+    }
+
     /// The incident that this is about.
     #[must_use]
     pub fn incident_id(&self) -> String {
@@ -95,6 +131,15 @@ impl TransitionEvent {
     pub fn alert_labels(&self) -> BTreeMap<String, String> {
         self.rule.alert_labels(&self.labels)
     }
+}
+
+/// A text of at most so many bytes, and `…` where something was cut off.
+fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    let end = (0..=bytes).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", text.get(..end).unwrap_or_default())
 }
 
 /// An event was not published; it stays in its outbox and the next tick tries again.

@@ -307,10 +307,10 @@ impl Instance {
         }
     }
 
-    /// The event that tells a transition of this instance.
+    /// The event that tells a transition of this instance, cut to what the topic takes.
     #[must_use]
     pub fn event(&self, transition: &Transition) -> TransitionEvent {
-        TransitionEvent {
+        let event = TransitionEvent {
             schema_version: TransitionEvent::SCHEMA_VERSION,
             id: transition_id(&self.id, transition.firing_since, transition.kind),
             instance_id: self.id.clone(),
@@ -327,7 +327,8 @@ impl Instance {
             rule: self.rule.clone(),
             beat: None,
             previous: self.before(transition.firing_since),
-        }
+        };
+        event.fitting()
     }
 
     /// The resolve of the last incident that began before a time. One that is very large does not travel.

@@ -80,3 +80,30 @@ fn an_event_tells_all_that_is_needed_to_deliver_it() {
     );
     assert_eq!(event.annotations["summary"], "a is at 95");
 }
+
+#[test]
+fn an_event_that_is_too_large_is_cut_until_the_topic_takes_it() {
+    let (mut instance, usual) = firing(95.0);
+    let transition = instance.unsent[0].clone();
+    instance.annotations = (0..32).map(|n| (format!("a{n:02}"), "\u{1}".repeat(4_096))).collect();
+    let event = instance.event(&transition);
+    assert!(serde_json::to_vec(&event).unwrap().len() <= MAX_EVENT_BYTES);
+    assert_eq!(event.labels, usual.labels, "that was enough");
+    assert!(event.annotations["a31"] == "…" && event.annotations["a00"].len() == 4_096);
+    let pairs = (0..64).map(|n| (format!("{n:02}{}", "l".repeat(200)), "\u{1}".repeat(2_048)));
+    instance.labels = tidemark_model::Labels::from_pairs(pairs).unwrap();
+    let event = instance.event(&transition);
+    assert!(serde_json::to_vec(&event).unwrap().len() <= MAX_EVENT_BYTES);
+    assert_eq!((&event.id, &event.fingerprint), (&usual.id, &usual.fingerprint));
+    assert!(
+        event
+            .labels
+            .iter()
+            .all(|(_, value)| value.len() > 100 && value.ends_with('…'))
+    );
+    assert_eq!(usual.clone().fitting(), {
+        let mut same = usual;
+        same.previous = None;
+        same
+    });
+}
