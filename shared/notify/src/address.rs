@@ -16,7 +16,7 @@ pub struct AddressGuard {
 
 /// An address that must not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the receiver's host has only addresses that are not public ({address})")]
+#[error("the receiver's host has only an address that is not public")]
 pub struct Forbidden {
     /// One of them.
     pub address: IpAddr,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tidemark_model::Timestamp;
 use tidemark_rules::Routing;
+use url::{Host, Url};
 
 mod parse;
 
@@ -117,6 +118,17 @@ pub struct SigningKey {
     pub id: String,
     /// The key.
     pub secret: SecretRef,
+}
+
+/// Whether what is sent to an address is read by nobody on the way: it goes by TLS, or stays on this machine. A name is not judged by
+/// what it resolves to, which may change.
+pub(crate) fn is_private(url: &Url) -> bool {
+    let is_loopback = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(_)) | None => false,
+    };
+    url.scheme() == "https" || is_loopback
 }
 
 /// An address in clear, or a reference to one. In JSON a text: a reference begins with `ssm:` or `secretsmanager:`.

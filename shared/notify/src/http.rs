@@ -119,8 +119,7 @@ impl Poster {
     /// # Errors
     /// What failed, with no word of the address or the answer.
     pub async fn post(&self, post: Post<'_>, now: Timestamp) -> Result<(), Failure> {
-        let url =
-            Url::parse(post.url).map_err(|error| permanent(&format!("the receiver's URL is not one: {error}")))?;
+        let url = Url::parse(post.url).map_err(|_| permanent("the receiver's URL is not one"))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(permanent("the receiver's URL must begin with http:// or https://"));
         }
@@ -260,25 +259,63 @@ fn permanent(reason: &str) -> Failure {
     }
 }
 
+/// What failed, in words of this file only: what an error of the network says may hold the name, its address or what the peer wrote.
 fn failure_of(error: reqwest::Error) -> Failure {
-    let error = error.without_url();
+    let mut reason = if error.is_connect() {
+        "the connection failed"
+    } else {
+        "the connection broke off, or the answer was not HTTP"
+    };
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
-    let mut last = String::new();
     while let Some(one) = cause {
         if let Some(forbidden) = one.downcast_ref::<Forbidden>() {
             return permanent(&forbidden.to_string());
         }
-        last = one.to_string();
-        cause = one.source();
+        reason = known(one).unwrap_or(reason);
+        // An error of the system wraps that of TLS, and does not always name it as its source.
+        let inner = one.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = match inner {
+            Some(inner) => Some(inner),
+            None => one.source(),
+        };
     }
     if error.is_timeout() {
         return Failure::Timeout;
     }
     if error.is_builder() {
-        return permanent(&format!("the request could not be built: {last}"));
+        return permanent("the request could not be built");
     }
-    Failure::Unreachable { reason: last }
+    Failure::Unreachable {
+        reason: reason.to_owned(),
+    }
 }
+
+/// What one error of a chain is known to mean.
+fn known(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    if error.is::<Unresolved>() {
+        return Some("the name could not be resolved");
+    }
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return Some(match error {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                "the certificate is not valid"
+            }
+            _ => "the TLS handshake failed",
+        });
+    }
+    match error.downcast_ref::<io::Error>()?.kind() {
+        io::ErrorKind::ConnectionRefused => Some("the connection was refused"),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe => {
+            Some("the connection was reset")
+        }
+        _ => None,
+    }
+}
+
+/// A name could not be resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("the name could not be resolved")]
+struct Unresolved;
 
 /// The operating system's resolver.
 fn system_look_up() -> LookUp {
@@ -303,8 +340,9 @@ impl Resolve for GuardedResolver {
         let found = (self.look_up)(name.as_str().to_owned());
         Box::pin(async move {
             // Port 0 is replaced by the URL's.
+            let found = found.await.map_err(|_| Unresolved)?;
             let (allowed, refused): (Vec<SocketAddr>, Vec<SocketAddr>) =
-                found.await?.into_iter().partition(|address| guard.allows(address.ip()));
+                found.into_iter().partition(|address| guard.allows(address.ip()));
             match refused.first() {
                 Some(address) if allowed.is_empty() => Err(Forbidden { address: address.ip() }.into()),
                 _ => Ok(Box::new(allowed.into_iter()) as Addrs),

@@ -5,7 +5,7 @@
 //! **Size.** Every receiver has a limit, and every form keeps to it, whatever the number of alerts: the text says how many more there are.
 //! A page is never refused for being too long.
 
-use crate::channel::{Address, ChannelSpec, Receiver, SigningKey};
+use crate::channel::{Address, ChannelSpec, Receiver, SigningKey, is_private};
 use crate::http::{Post, Poster, TOTAL_TIMEOUT};
 use crate::notification::Notification;
 use crate::retry::Failure;
@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidemark_model::Timestamp;
+use url::Url;
 
 mod email;
 pub mod pagerduty;
@@ -81,7 +82,7 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
                     Address::Plain(url) => self.webhook(url, headers, &keys, notification, now).await,
                     Address::Secret(reference) => {
                         let url = self.secret(reference).await?;
-                        let url = url.expose_secret();
+                        let url = usable_url(&url, reference, !headers.is_empty())?;
                         self.webhook(url, headers, &keys, notification, now).await
                     }
                 }
@@ -172,7 +173,7 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
     /// The address is a secret as a whole.
     async fn to_secret_url(&self, reference: &SecretRef, body: &Value, now: Timestamp) -> Result<(), Failure> {
         let url = self.secret(reference).await?;
-        self.json(url.expose_secret().trim(), body, now).await
+        self.json(usable_url(&url, reference, false)?, body, now).await
     }
 
     async fn json(&self, url: &str, body: &Value, now: Timestamp) -> Result<(), Failure> {
@@ -198,9 +199,13 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
     }
 
     async fn secret(&self, reference: &SecretRef) -> Result<SecretString, Failure> {
-        self.secrets.read(reference).await.map_err(|error| Failure::Secret {
+        let secret = self.secrets.read(reference).await.map_err(|error| Failure::Secret {
             reason: error.to_string(),
-        })
+        })?;
+        if secret.expose_secret().trim().is_empty() {
+            return Err(unusable(reference, "is blank"));
+        }
+        Ok(secret)
     }
 
     async fn keys<'a>(&self, keys: &'a [SigningKey]) -> Result<Vec<(&'a str, SecretString)>, Failure> {
@@ -218,9 +223,7 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Senders<S, M, T> {
         let mut read = Vec::with_capacity(headers.len());
         for (name, reference) in headers {
             let secret = self.secret(reference).await?;
-            let unusable = || Failure::Secret {
-                reason: format!("the secret {reference} is no value for a header"),
-            };
+            let unusable = || unusable(reference, "is no value for a header");
             let mut value = HeaderValue::from_str(secret.expose_secret().trim()).map_err(|_| unusable())?;
             // Not shown by Debug.
             value.set_sensitive(true);
@@ -246,6 +249,29 @@ impl<S: Secrets, M: SendMail, T: PublishTopic> Deliver for Senders<S, M, T> {
             Err(_) => Err(Failure::Timeout),
         }
     }
+}
+
+fn unusable(reference: &SecretRef, why: &str) -> Failure {
+    Failure::Secret {
+        reason: format!("the secret {reference} {why}"),
+    }
+}
+
+/// The address that a secret holds. One that is none is tried again: somebody may put it right.
+fn usable_url<'a>(secret: &'a SecretString, reference: &SecretRef, has_headers: bool) -> Result<&'a str, Failure> {
+    let text = secret.expose_secret().trim();
+    let url = Url::parse(text)
+        .ok()
+        .filter(|url| matches!(url.scheme(), "http" | "https"));
+    let url = url.filter(|url| url.host_str().is_some_and(|host| !host.is_empty()));
+    let url = url.ok_or_else(|| unusable(reference, "is no http:// or https:// URL"))?;
+    if has_headers && !is_private(&url) {
+        return Err(unusable(
+            reference,
+            "must be an https:// URL, because secret headers are sent to it",
+        ));
+    }
+    Ok(text)
 }
 
 fn unwritable(error: serde_json::Error) -> Failure {

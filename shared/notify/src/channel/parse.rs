@@ -1,12 +1,13 @@
 //! From a request's JSON to a channel that is valid as a whole.
 
-use super::{Address, ChannelSpec, RateLimit, Receiver, SigningKey};
+use super::{Address, ChannelSpec, RateLimit, Receiver, SigningKey, is_private};
 use crate::secret::{MAX_REFERENCE_BYTES, SecretRef};
 use crate::templates::{self, MAX_BODY_TEMPLATE_BYTES, MAX_TITLE_TEMPLATE_BYTES};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use tidemark_rules::rule::fields::{self, Field, invalid};
 use tidemark_rules::{InvalidField, Routing};
+use url::Url;
 
 /// The most notifications of a rate limit: more than any receiver takes.
 const MAX_NOTIFICATIONS: u64 = 10_000;
@@ -71,7 +72,10 @@ impl ChannelSpec {
             body: template("body", MAX_BODY_TEMPLATE_BYTES)?,
             receiver,
         };
-        if matches!(spec.receiver, Receiver::Webhook { .. }) {
+        if let Receiver::Webhook { url, headers, .. } = &spec.receiver {
+            if let (Address::Plain(url), false) = (url, headers.is_empty()) {
+                check_private("url", url)?;
+            }
             for (name, template) in [("title", &spec.title), ("body", &spec.body)] {
                 if template.is_some() {
                     let reason = "is not for webhooks: what they post has one form, which programs read";
@@ -109,7 +113,7 @@ fn receiver(object: &Map<String, Value>) -> Result<Receiver, InvalidField> {
         },
         Some("pagerduty") => Receiver::Pagerduty {
             routing_key: fields::required(object, "routing_key").and_then(reference)?,
-            api_url: fields::optional(object, "api_url").map(fields::http_url).transpose()?,
+            api_url: fields::optional(object, "api_url").map(private_url).transpose()?,
         },
         Some("slack") => Receiver::Slack {
             webhook_url: fields::required(object, "webhook_url").and_then(reference)?,
@@ -154,6 +158,22 @@ fn address(field: Field<'_>) -> Result<Address, InvalidField> {
         return reference(field).map(Address::Secret);
     }
     fields::http_url(field).map(Address::Plain)
+}
+
+/// A URL to which secrets are sent.
+fn private_url(field: Field<'_>) -> Result<String, InvalidField> {
+    let path = field.path.clone();
+    let url = fields::http_url(field)?;
+    check_private(&path, &url)?;
+    Ok(url)
+}
+
+fn check_private(path: &str, url: &str) -> Result<(), InvalidField> {
+    if Url::parse(url).is_ok_and(|url| is_private(&url)) {
+        return Ok(());
+    }
+    let reason = "must begin with https:// because secrets are sent to it (http:// only to an address of the loopback)";
+    Err(invalid(path, reason))
 }
 
 fn signing_keys(field: Field<'_>) -> Result<Vec<SigningKey>, InvalidField> {

@@ -267,8 +267,36 @@ async fn a_connection_that_breaks_is_tried_again_and_the_url_stays_secret() {
     ] {
         let failure = post(&url).await.unwrap_err();
         assert!(matches!(failure, Failure::Unreachable { .. }), "{failure}");
-        assert!(!failure.to_string().contains("s3cret"), "{failure}");
+        let shown = failure.to_string();
+        assert!(!shown.contains("s3cret") && !shown.contains("127.0.0.1"), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn errors_are_fixed_words() {
+    let unreachable = |reason: &str| Failure::Unreachable {
+        reason: reason.to_owned(),
+    };
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let refused = post(&format!("http://{gone}/")).await;
+    assert_eq!(refused, Err(unreachable("the connection was refused")));
+    assert_eq!(
+        post_to(Answer::Reset).await,
+        Err(unreachable("the connection was reset"))
+    );
+    let (look_up, _) = scripted(&[]);
+    let poster = Poster::with(guard(&[]), PATIENT, PATIENT, look_up).unwrap();
+    let unknown = post_by(&poster, "http://s3cret.example.org/").await;
+    assert_eq!(unknown, Err(unreachable("the name could not be resolved")));
+    assert_eq!(
+        post_to(Answer::Text("s3cret\r\n\r\n".into())).await,
+        Err(unreachable("the connection broke off, or the answer was not HTTP"))
+    );
+    let forbidden = post_by(&poster, "http://10.1.2.3/").await.unwrap_err();
+    assert_eq!(
+        forbidden.to_string(),
+        "the receiver's host has only an address that is not public"
+    );
 }
 
 #[tokio::test]

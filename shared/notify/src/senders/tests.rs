@@ -233,6 +233,44 @@ async fn a_secret_that_cannot_be_used_is_tried_again() {
     assert!(!served.is_finished());
 }
 
+#[tokio::test]
+async fn a_secret_that_is_no_address_or_blank_is_tried_again() {
+    for value in [
+        "S3CRET",
+        "ftp://S3CRET/",
+        "http://",
+        "http://[S3CRET",
+        "http://a b/",
+        " \n",
+    ] {
+        for body in [
+            json!({"type": "slack", "webhook_url": "ssm:/s"}),
+            json!({"type": "teams", "webhook_url": "ssm:/s"}),
+            json!({"type": "webhook", "url": "ssm:/s"}),
+        ] {
+            let failure = deliver(&Services::default(), secrets(&[("ssm:/s", value)]), &body).await;
+            let Err(Failure::Secret { reason }) = failure else {
+                panic!("{value} {failure:?}")
+            };
+            assert!(reason.contains("ssm:/s") && !reason.contains("S3CRET"), "{reason}");
+        }
+    }
+    let url = "http://127.0.0.1:9/";
+    for body in [
+        json!({"type": "pagerduty", "routing_key": "ssm:/s", "api_url": url}),
+        json!({"type": "webhook", "url": url, "signing_keys": [{"id": "k", "secret": "ssm:/s"}]}),
+        json!({"type": "webhook", "url": url, "headers": {"x": "ssm:/s"}}),
+    ] {
+        let failure = deliver(&Services::default(), secrets(&[("ssm:/s", " \n")]), &body).await;
+        assert!(matches!(failure, Err(Failure::Secret { .. })), "{failure:?}");
+    }
+    // A secret address may be changed after the channel was written.
+    let body = json!({"type": "webhook", "url": "ssm:/s", "headers": {"x": "ssm:/k"}});
+    let values = secrets(&[("ssm:/s", "http://hooks.example.org/"), ("ssm:/k", "k")]);
+    let failure = deliver(&Services::default(), values, &body).await.unwrap_err();
+    assert!(failure.to_string().contains("must be an https:// URL"), "{failure}");
+}
+
 /// Tries every way to fail of every receiver that has a secret, and looks for it in what is said about it.
 #[tokio::test]
 async fn no_secret_is_ever_shown() {

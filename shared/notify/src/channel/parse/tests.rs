@@ -165,6 +165,18 @@ fn every_error_names_its_field() {
             json!({"type": "pagerduty", "routing_key": "ssm:/k", "api_url": "x"}),
             "api_url",
         ),
+        (
+            json!({"type": "pagerduty", "routing_key": "ssm:/k", "api_url": "http://events.example.org/"}),
+            "api_url",
+        ),
+        (
+            json!({"type": "pagerduty", "routing_key": "ssm:/k", "api_url": "http://localhost/"}),
+            "api_url",
+        ),
+        (
+            json!({"type": "webhook", "url": "http://hooks.example.org/", "headers": {"x": "ssm:/k"}}),
+            "url",
+        ),
         (json!({"type": "sns", "topic_arn": "topic"}), "topic_arn"),
         (
             json!({"type": "sns", "topic_arn": "arn:aws:sqs:eu-west-1:000000000000:q"}),
@@ -183,6 +195,21 @@ fn every_error_names_its_field() {
         assert_eq!(error.field, field, "{body}: {error}");
         assert!(!error.reason.contains("s3cret"), "{error}");
     }
+}
+
+#[test]
+fn secrets_go_to_the_loopback_without_tls() {
+    for host in ["127.0.0.1:1", "[::1]:1"] {
+        let url = format!("http://{host}/");
+        for body in [
+            json!({"type": "pagerduty", "routing_key": "ssm:/k", "api_url": url}),
+            json!({"type": "webhook", "url": url, "headers": {"x": "ssm:/k"}}),
+        ] {
+            assert!(ChannelSpec::parse(&body).is_ok(), "{body}");
+        }
+    }
+    let plain = json!({"type": "webhook", "url": "http://hooks.example.org/"});
+    assert!(ChannelSpec::parse(&plain).is_ok());
 }
 
 #[test]
