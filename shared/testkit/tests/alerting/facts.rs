@@ -95,7 +95,7 @@ impl Facts {
     }
 
     /// A setting: where the rule names the channel, else the channel's.
-    fn setting<T>(&self, rule: &RuleSnapshot, lane: &str, get: impl Fn(&Routing) -> Option<T>) -> Option<T> {
+    pub(crate) fn setting<T>(&self, rule: &RuleSnapshot, lane: &str, get: impl Fn(&Routing) -> Option<T>) -> Option<T> {
         let of_use = Self::of_use(rule, lane).and_then(&get);
         of_use.or_else(|| get(&self.channels.get(channel_of(lane)?)?.spec.routing))
     }

@@ -73,7 +73,7 @@ impl SimQueue {
             let late = sim.chance(faults.late);
             let more_ms = sim.draw(|random| match (copy, late) {
                 (0, false) => random.between(0, 50),
-                (0, true) => random.magnitude(100, 90_000),
+                (0, true) => random.magnitude(100, 600_000),
                 // A copy may come hours later, when all is settled.
                 (_, false) => random.between(0, 3_000),
                 (_, true) => random.magnitude(1_000, 4 * 3_600_000),

@@ -222,6 +222,8 @@ pub(crate) struct Process {
     pub(crate) sim: Arc<Sim>,
     skew_ms: i64,
     crashed: AtomicBool,
+    /// An operator had it try what was given up, at once.
+    asked_anew: AtomicBool,
     /// The [`Sim::order`] of the last fault it met.
     fault: AtomicU64,
 }
@@ -244,6 +246,7 @@ impl Process {
             sim: Arc::clone(sim),
             skew_ms,
             crashed: AtomicBool::new(false),
+            asked_anew: AtomicBool::new(false),
             fault: AtomicU64::new(0),
         })
     }
@@ -266,6 +269,14 @@ impl Process {
     /// Whether it met a fault after this [`Sim::order`].
     pub(crate) fn met_a_fault_after(&self, order: u64) -> bool {
         self.has_crashed() || self.fault.load(Ordering::Relaxed) > order
+    }
+
+    pub(crate) fn is_asked_anew(&self) {
+        self.asked_anew.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_asked_anew(&self) -> bool {
+        self.asked_anew.load(Ordering::Relaxed)
     }
 
     pub(crate) fn meets_a_fault(&self) {
@@ -314,8 +325,8 @@ impl Process {
             _ => (0, random.magnitude(1, 300)),
         });
         if ms >= 2_000 {
+            // No excuse for anything: whoever is slow has to know it.
             self.log(|| format!("waits for {ms} ms"));
-            self.meets_a_fault();
         }
         if ms > 0 {
             return self.sleep(ms).await;

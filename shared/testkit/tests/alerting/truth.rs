@@ -83,6 +83,9 @@ pub(crate) struct Attempt {
     pub(crate) notification_id: String,
     pub(crate) instances: Vec<String>,
     pub(crate) sent: bool,
+    group_key: String,
+    /// When it failed in a way that passes.
+    failed_ms: Option<i64>,
     order: u64,
     process: ByProcess,
 }
@@ -297,6 +300,12 @@ impl Truth {
                 .map(|alert| alert.instance_id.clone())
                 .collect(),
             sent: answer.is_ok(),
+            group_key: notification.group_key.clone(),
+            failed_ms: matches!(
+                answer,
+                Err(Failure::Server { .. } | Failure::Timeout | Failure::Unreachable { .. })
+            )
+            .then(|| process.sim.now_ms()),
             order: process.sim.order(),
             process: ByProcess(Arc::clone(process)),
         });
@@ -313,6 +322,15 @@ impl Truth {
             process
                 .sim
                 .violate(|| format!("{lane} is sent something {} ms before it wanted", until_ms - now_ms));
+        }
+        let mut of_process = told.attempts.iter().rev().filter(|attempt| {
+            std::ptr::eq(Arc::as_ptr(&attempt.process.0), process) && attempt.group_key == notification.group_key
+        });
+        let failed_ms = of_process.next().and_then(|attempt| attempt.failed_ms);
+        if failed_ms.is_some_and(|at| now_ms - at < 2_000) && !process.was_asked_anew() {
+            process
+                .sim
+                .violate(|| format!("{lane} is sent {} again at once", notification.id));
         }
         for alert in &notification.alerts {
             let incident = incident_id(&alert.instance_id, alert.starts_at);

@@ -7,6 +7,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::Timestamp;
 use tidemark_notify::store::{LaneStore, Settled, lane_id};
+use tidemark_rules::Routing;
 use tidemark_rules::TransitionKind::{Firing, Resolved};
 use tidemark_rules::history::{AttemptOutcome, HistoryEntry, HistoryEvent, HistoryFilter};
 use tidemark_rules::store::{AlertStore, PageRequest};
@@ -305,6 +306,42 @@ pub(crate) fn over(world: &World) -> Result<(), String> {
             let content = finish(world.notify.content(&lane)).unwrap();
             if let Some(content) = content.filter(|content| !content.groups.is_empty() || !content.members.is_empty()) {
                 return Err(format!("something is left of {lane}: {content:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where nothing failed, everybody was told as soon as they wanted.
+pub(crate) fn prompt(world: &World) -> Result<(), String> {
+    let truth = world.sim.truth();
+    for (id, incident) in &truth.incidents {
+        for lane in lanes(incident) {
+            let Some(told) = truth.lanes.get(&lane) else { continue };
+            let tellings = |kind| told.tellings.get(&(id.clone(), kind)).into_iter().flatten();
+            let first = tellings(Firing).chain(tellings(Resolved)).min();
+            let Some(take) = first.map(|&at| &told.takes[at]) else {
+                continue;
+            };
+            let (from_ms, to_ms) = (incident.stored_ms - SLACK_MS, take.at_ms);
+            let reasons = truth.timeline.ever(incident.about(), &lane, from_ms, to_ms);
+            let is_limited = channel_of(&lane).is_some_and(|name| {
+                let mut versions = truth.timeline.versions(name);
+                versions.any(|channel| channel.spec.rate_limit.notifications < 30)
+            });
+            if is_limited || !reasons.iter().all(|reason| *reason == Reason::NoResolves) {
+                continue;
+            }
+            let usual = if channel_of(&lane).is_some() { (10, 300) } else { (0, 0) };
+            let seconds = truth.timeline.during(from_ms, to_ms).map(|facts| {
+                let get = |get: fn(&Routing) -> Option<u64>| facts.setting(&incident.rule, &lane, get);
+                let wait = get(|routing| routing.group_wait_seconds).unwrap_or(usual.0);
+                wait.max(get(|routing| routing.group_interval_seconds).unwrap_or(usual.1))
+            });
+            let most = i64::try_from(seconds.max().unwrap_or_default()).unwrap() * 1_000 + UNDER_WAY_MS;
+            let passed = take.at_ms - incident.stored_ms;
+            if passed > most {
+                return Err(format!("{id} was told to {lane} after {passed} ms, {most} are allowed"));
             }
         }
     }

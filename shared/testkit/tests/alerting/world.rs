@@ -98,21 +98,51 @@ pub(crate) struct World {
     pub(crate) notify: Arc<MemoryNotifyStore>,
     pub(crate) queue: Arc<SimQueue>,
     pub(crate) tally: Tally,
+    pub(crate) weather: Weather,
     receivers: Arc<Receivers>,
     data: Arc<Data>,
     executor: Executor<Done>,
     happenings: BTreeMap<(i64, u64), Happening>,
     notifying: usize,
-    most_notifying: usize,
     /// Nobody evaluates until then.
     idle_until_ms: i64,
     course: Course,
     calm: bool,
+    named: usize,
+}
+
+/// What a run is like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    faults: Faults,
+    /// Nothing fails, nobody is late: then everybody is told in time.
+    pub(crate) is_fine: bool,
+    most_notifying: usize,
     /// Whether ticks also look for lanes that are overdue. Nothing may depend on it: it is for what nobody thought of.
     rescues: bool,
     shards: u32,
     mean_deed_ms: i64,
-    named: usize,
+    /// How often a receiver changes its mood.
+    mood_ms: i64,
+}
+
+impl Weather {
+    fn draw(random: &mut Random) -> Self {
+        let is_fine = random.chance(0.1);
+        Self {
+            faults: if is_fine {
+                Faults::default()
+            } else {
+                draw_faults(random)
+            },
+            is_fine,
+            most_notifying: 1 + random.below(5),
+            rescues: random.chance(0.25),
+            shards: 1 + random.below(2) as u32,
+            mean_deed_ms: random.magnitude(10_000, 200_000),
+            mood_ms: random.magnitude(10_000, 600_000),
+        }
+    }
 }
 
 fn draw_faults(random: &mut Random) -> Faults {
@@ -127,24 +157,16 @@ fn draw_faults(random: &mut Random) -> Faults {
         straggle: some(0.03),
         slow: some(0.2),
         duplicate: some(0.5),
-        late: some(0.5),
+        late: some(0.9),
     }
 }
 
 impl World {
     pub(crate) fn new(seed: u64, logging: bool) -> Self {
         let sim = Sim::new(seed, logging);
-        let faults = sim.draw(draw_faults);
-        sim.set_faults(faults);
-        let (most_notifying, rescues, shards, mean_deed_ms) = sim.draw(|random| {
-            (
-                1 + random.below(5),
-                random.chance(0.5),
-                1 + random.below(2) as u32,
-                random.magnitude(10_000, 200_000),
-            )
-        });
-        sim.log(|| format!("{faults:?}, {most_notifying} at once, rescues {rescues}"));
+        let weather = sim.draw(Weather::draw);
+        sim.set_faults(weather.faults);
+        sim.log(|| format!("{weather:?}"));
         Self {
             sim,
             alerts: Arc::new(MemoryAlertStore::new()),
@@ -159,13 +181,10 @@ impl World {
             executor: Executor::new(),
             happenings: BTreeMap::new(),
             notifying: 0,
-            most_notifying,
+            weather,
             idle_until_ms: i64::MIN,
             course: Course::Walk,
             calm: false,
-            rescues,
-            shards,
-            mean_deed_ms,
             named: 0,
         }
     }
@@ -193,6 +212,9 @@ impl World {
         self.course = Course::Fall;
         self.perform(Deed::End);
         self.calm_down(|world| verdict::quiet(world).and_then(|()| verdict::over(world)))?;
+        if self.weather.is_fine {
+            verdict::prompt(self)?;
+        }
         self.count();
         Ok(())
     }
@@ -300,8 +322,14 @@ impl World {
 
     /// A tick of each shard, or an evaluation of everything that somebody asks for.
     fn tick(&mut self, which: Which) {
-        for index in 0..self.shards {
-            self.tick_shard(Shard { index, of: self.shards }, which);
+        for index in 0..self.weather.shards {
+            self.tick_shard(
+                Shard {
+                    index,
+                    of: self.weather.shards,
+                },
+                which,
+            );
         }
     }
 
@@ -313,7 +341,7 @@ impl World {
             data: Arc::clone(&self.data),
             process: Arc::clone(&process),
         };
-        let rescues = self.rescues && shard.index == 0;
+        let rescues = self.weather.rescues && shard.index == 0;
         let mine = Arc::clone(&process);
         let future = async move {
             let until = mine.now().0 + TICK_LIMIT_MS - 10_000;
@@ -341,6 +369,9 @@ impl World {
         self.tally.invocations += 1;
         self.tally.messages += batch.len() as u64;
         self.notifying += 1;
+        if batch.iter().any(|message| message.body.contains("\"type\":\"letter\"")) {
+            process.is_asked_anew();
+        }
         let (alerts, lanes) = (self.alerts(&process), self.lanes(&process));
         let senders = Senders {
             receivers: Arc::clone(&self.receivers),
@@ -418,11 +449,12 @@ impl World {
                 let (skipped, doubled, idle) = self
                     .sim
                     .draw(|random| (random.chance(0.03), random.chance(0.05), random.chance(0.003)));
-                if !self.calm && idle {
+                let steady = self.calm || self.weather.is_fine;
+                if !steady && idle {
                     self.idle_until_ms =
                         self.sim.now_ms() + self.sim.draw(|random| random.magnitude(MINUTE_MS, 40 * MINUTE_MS));
                 }
-                if self.calm || !skipped && self.idle_until_ms <= self.sim.now_ms() {
+                if steady || !skipped && self.idle_until_ms <= self.sim.now_ms() {
                     self.tick(DUE);
                 }
                 if !self.calm && doubled {
@@ -448,10 +480,10 @@ impl World {
                 let named = self.named;
                 let deed = self.sim.draw(|random| people::deed(random, named, now));
                 self.perform(deed);
-                let after = self.sim.draw(|random| random.between(1, 2 * self.mean_deed_ms));
+                let after = self.sim.draw(|random| random.between(1, 2 * self.weather.mean_deed_ms));
                 self.later(after, Happening::Somebody);
             }
-            Happening::Mood if !self.calm => {
+            Happening::Mood if !self.calm && !self.weather.is_fine => {
                 let mut lanes: Vec<String> = CHANNELS.iter().map(|name| lane_id(name, None)).collect();
                 lanes.extend(
                     self.sim
@@ -465,7 +497,7 @@ impl World {
                 let (mood, ms) = draw_mood(&self.sim);
                 self.sim.log(|| format!("{lane} is {mood:?} for {ms} ms"));
                 self.receivers.set(&lane, mood, self.sim.now_ms() + ms);
-                let after = self.sim.draw(|random| random.magnitude(10_000, 1_800_000));
+                let after = self.sim.draw(|random| random.between(1_000, 2 * self.weather.mood_ms));
                 self.later(after, Happening::Mood);
             }
             Happening::Redrive => {
@@ -495,7 +527,7 @@ impl World {
                 }
                 continue;
             }
-            let may_notify = self.notifying < self.most_notifying;
+            let may_notify = self.notifying < self.weather.most_notifying;
             let visible = self.queue.next_visible().filter(|_| may_notify);
             if visible.is_some_and(|at| at <= self.sim.now_ms()) {
                 let batch = self.queue.receive(&self.sim);
