@@ -7,6 +7,7 @@ use tidemark_aws::{
     AlertTopic, DeadLetterQueue, DynamoAlertStore, DynamoNotifyStore, DynamoStore, KinesisStream, Mailer, NotifyQueue,
     SecretReader, TopicPublisher,
 };
+use tidemark_model::Timestamp;
 use tidemark_notify::{Deliver, DocumentStore, LaneStore, Senders};
 use tidemark_rules::{AlertStore, Publish};
 use tidemark_tsdb::stream::{DeadLetters, Stream};
@@ -49,8 +50,9 @@ impl Backends for Aws {
 
 /// The dead letters of `notify`.
 pub(crate) trait Redrive {
-    /// Sends letters back to `notify`, at most so many and for about so long. One that is sent back twice is harmless.
-    async fn redrive(&self, at_most: usize, within: Duration) -> Result<Redriven, StoreError>;
+    /// Sends letters back to `notify`, at most so many and for about so long; those that were written after the
+    /// call `began` are left. One that is sent back twice is harmless.
+    async fn redrive(&self, at_most: usize, within: Duration, began: Timestamp) -> Result<Redriven, StoreError>;
 }
 
 /// What became of a redrive.
@@ -63,8 +65,8 @@ pub(crate) struct Redriven {
 }
 
 impl Redrive for NotifyQueue {
-    async fn redrive(&self, at_most: usize, within: Duration) -> Result<Redriven, StoreError> {
-        let done = self.redrive(at_most, within).await?;
+    async fn redrive(&self, at_most: usize, within: Duration, began: Timestamp) -> Result<Redriven, StoreError> {
+        let done = self.redrive(at_most, within, began).await?;
         Ok(Redriven {
             redriven: done.messages,
             remaining: done.more,

@@ -76,7 +76,7 @@ pub(crate) async fn redrive_notifications<B: Backends>(admin: &Admin<B>, call: &
     let now_ms = (admin.clock)();
     let left_ms = end_ms(call, now_ms).saturating_sub(now_ms);
     let within = Duration::from_millis(u64::try_from(left_ms).unwrap_or_default());
-    let redriven = admin.letters.redrive(MAX_REDRIVEN, within).await;
+    let redriven = admin.letters.redrive(MAX_REDRIVEN, within, Timestamp(now_ms)).await;
     Ok(json(200, &redriven.map_err(|failed| store_failed(&failed))?))
 }
 

@@ -17,6 +17,9 @@ const KEPT_MS: i64 = 366 * DAY_MS;
 /// How far the clocks of two functions may be apart: what happened in the clock's future is listed as well.
 const AHEAD_MS: i64 = DAY_MS;
 
+/// The most bytes of a partition key.
+const MAX_PARTITION_BYTES: usize = 2_048;
+
 /// See [`tidemark_rules::AlertStore::append_history`].
 pub(super) async fn append(table: &AlertsTable, entries: &[HistoryEntry]) -> Result<(), StoreError> {
     // One call may not name a key twice.
@@ -67,14 +70,20 @@ pub(super) async fn list(
         .after
         .as_deref()
         .map_or(high.as_str(), |after| cut(after).min(&high));
+    let nothing = Page {
+        items: Vec::new(),
+        next: None,
+    };
     if high < low.as_str() {
-        return Ok(Page {
-            items: Vec::new(),
-            next: None,
-        });
+        return Ok(nothing);
+    }
+    let lists = lists(filter, from, AlertKey::history_time(high).map_or(to, |at| at.min(to)));
+    // Nothing can be stored under a name that is longer than a key may be; DynamoDB would answer with an error.
+    if lists.iter().any(|list| list.partition().len() > MAX_PARTITION_BYTES) {
+        return Ok(nothing);
     }
     let mut found: Vec<Item> = Vec::new();
-    for list in lists(filter, from, AlertKey::history_time(high).map_or(to, |at| at.min(to))) {
+    for list in lists {
         if found.len() > limit {
             break;
         }

@@ -4,8 +4,9 @@ use super::{BATCH_MESSAGES, REASON_BYTES, send_batch};
 use crate::error::store_error;
 use crate::pace::Pace;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageAttributeValue};
+use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message, MessageAttributeValue, MessageSystemAttributeName};
 use std::time::Duration;
+use tidemark_model::Timestamp;
 use tidemark_notify::dispatch::{MAX_DELAY_SECONDS, Queue};
 use tidemark_rules::Message as Notice;
 use tidemark_tsdb::StoreError;
@@ -77,12 +78,13 @@ impl NotifyQueue {
             .map_err(|error| store_error("ChangeMessageVisibility", error))
     }
 
-    /// Sends what lies among the dead letters back into the queue, at most so many and for about so long. A message is deleted there only
+    /// Sends what lies among the dead letters back into the queue, at most so many and for about so long; what was written after the call
+    /// `began` is left, or a letter that fails at once would go round within one call. A message is deleted there only
     /// after the queue has it: who dies in between leaves it in both, and telling it twice is harmless.
     ///
     /// # Errors
     /// When one of the queues fails. What was sent back before stays so.
-    pub async fn redrive(&self, at_most: usize, within: Duration) -> Result<Redriven, StoreError> {
+    pub async fn redrive(&self, at_most: usize, within: Duration, began: Timestamp) -> Result<Redriven, StoreError> {
         let until = self.pace.now() + within;
         let mut done = Redriven::default();
         while done.messages < at_most {
@@ -91,9 +93,14 @@ impl NotifyQueue {
                 return Ok(done);
             }
             let wanted = (at_most - done.messages).min(BATCH_MESSAGES);
-            let messages = self.receive_letters(wanted).await?;
+            let mut messages = self.receive_letters(wanted).await?;
             if messages.is_empty() {
                 return Ok(done);
+            }
+            messages.retain(|message| sent_at(message).is_none_or(|at| at <= began));
+            if messages.is_empty() {
+                // They are hidden for longer than this call lasts; older ones may follow.
+                continue;
             }
             let bodies: Vec<String> = messages.iter().filter_map(|message| message.body.clone()).collect();
             if !bodies.is_empty() {
@@ -118,6 +125,7 @@ impl NotifyQueue {
             .max_number_of_messages(i32::try_from(wanted).unwrap_or(1))
             .visibility_timeout(REDRIVE_HIDDEN_S)
             .wait_time_seconds(REDRIVE_WAIT_S)
+            .message_system_attribute_names(MessageSystemAttributeName::SentTimestamp)
             .send();
         let received = Box::pin(call).await;
         let received = received.map_err(|error| store_error("ReceiveMessage", error))?;
@@ -201,6 +209,13 @@ impl Queue for NotifyQueue {
     async fn dead_letter(&self, body: &str, reason: &str) -> Result<(), StoreError> {
         self.send_letter(body, reason).await
     }
+}
+
+/// When the queue took a message.
+fn sent_at(message: &Message) -> Option<Timestamp> {
+    let attributes = message.attributes.as_ref()?;
+    let ms = attributes.get(&MessageSystemAttributeName::SentTimestamp)?;
+    ms.parse().ok().map(Timestamp)
 }
 
 /// What SQS takes as the text of an attribute: not empty, and without characters that XML does not know.

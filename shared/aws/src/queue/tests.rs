@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{Call, Reply, Script, Time};
 use serde_json::{Value, json};
+use tidemark_model::Timestamp;
 use tidemark_notify::dispatch::Queue as _;
 use tidemark_tsdb::{SequenceNumber, ShardId};
 
@@ -248,7 +249,7 @@ async fn letters_are_sent_back_before_they_are_deleted_until_there_are_none() {
         _ => all_done(call),
     });
     let done = redriving(&script, &Time::new(0.5))
-        .redrive(1_000, Duration::from_secs(20))
+        .redrive(1_000, Duration::from_secs(20), Timestamp(1_000))
         .await
         .unwrap();
     assert_eq!(
@@ -275,7 +276,7 @@ async fn a_letter_that_was_not_sent_back_is_not_deleted() {
         _ => answer(&["0"], &[("1", "InvalidMessageContents", true)]),
     });
     let failed = redriving(&script, &Time::new(0.5))
-        .redrive(10, Duration::from_secs(20))
+        .redrive(10, Duration::from_secs(20), Timestamp(1_000))
         .await;
     assert!(failed.is_err());
     assert!(script.calls().iter().all(|call| call.operation != "DeleteMessageBatch"));
@@ -293,7 +294,9 @@ async fn a_redrive_ends_with_its_number_and_its_time() {
         })
     };
     let time = Time::new(0.5);
-    let by_number = redriving(&endless(), &time).redrive(13, Duration::from_secs(20)).await;
+    let by_number = redriving(&endless(), &time)
+        .redrive(13, Duration::from_secs(20), Timestamp(1_000))
+        .await;
     assert_eq!(
         by_number.unwrap(),
         Redriven {
@@ -301,7 +304,9 @@ async fn a_redrive_ends_with_its_number_and_its_time() {
             more: true
         }
     );
-    let by_time = redriving(&endless(), &time).redrive(13, Duration::ZERO).await;
+    let by_time = redriving(&endless(), &time)
+        .redrive(13, Duration::ZERO, Timestamp(1_000))
+        .await;
     assert_eq!(
         by_time.unwrap(),
         Redriven {
@@ -309,4 +314,32 @@ async fn a_redrive_ends_with_its_number_and_its_time() {
             more: true
         }
     );
+}
+
+#[tokio::test]
+async fn a_letter_that_was_written_meanwhile_is_not_sent_back() {
+    let mut received = 0;
+    let script = Script::answering(move |call| match call.operation.as_str() {
+        "ReceiveMessage" => {
+            assert_eq!(call.body["MessageSystemAttributeNames"], json!(["SentTimestamp"]));
+            received += 1;
+            let message = |number: u32, at: &str| json!({"MessageId": "m", "ReceiptHandle": format!("h{number}"), "Body": format!("b{number}"), "Attributes": {"SentTimestamp": at}});
+            match received {
+                1 => Reply::Json(json!({"Messages": [message(0, "1001"), message(1, "1000")]})),
+                2 => Reply::Json(json!({"Messages": [message(2, "1002")]})),
+                3 => Reply::Json(json!({"Messages": [message(3, "999")]})),
+                _ => Reply::Json(json!({})),
+            }
+        }
+        _ => all_done(call),
+    });
+    let done = redriving(&script, &Time::new(0.5))
+        .redrive(1_000, Duration::from_secs(20), Timestamp(1_000))
+        .await
+        .unwrap();
+    assert_eq!((done.messages, done.more), (2, false));
+    let calls = script.calls();
+    let sent = calls.iter().filter(|call| call.operation == "SendMessageBatch");
+    let bodies: Vec<Value> = sent.map(|call| entries(call)[0]["MessageBody"].clone()).collect();
+    assert_eq!(bodies, ["b1", "b3"]);
 }
