@@ -58,7 +58,12 @@ impl Backends for Memory {
 struct FewLetters;
 
 impl Redrive for FewLetters {
-    async fn redrive(&self, at_most: usize, within: Duration, _began: Timestamp) -> Result<Redriven, tidemark_tsdb::StoreError> {
+    async fn redrive(
+        &self,
+        at_most: usize,
+        within: Duration,
+        _began: Timestamp,
+    ) -> Result<Redriven, tidemark_tsdb::StoreError> {
         let redriven = if within.is_zero() { 0 } else { at_most.min(5) };
         Ok(Redriven {
             redriven,
