@@ -114,9 +114,9 @@ impl<A: AlertStore, L: LaneStore, D: Select, P: Publish, Q: Queue> Evaluate<A, L
         let rules = self.alerts.count_rules().await.map_err(Failed::Tick)?;
         let of = Shard::count_for(rules).min(u32::from(self.buckets.count()));
         let called = self.call_others(of, every_ms).await;
-        let ticked = self.shard(Shard { index: 0, of }, every_ms, deadline_ms).await;
-        // Whatever became of the tick.
+        // Before the tick, which may take all the time there is.
         let woken = rescue(&self.lanes, &self.topic, (self.clock)()).await;
+        let ticked = self.shard(Shard { index: 0, of }, every_ms, deadline_ms).await;
         if let Ok(lanes @ 1..) = woken {
             tracing::warn!(lanes, "woke lanes of notifications that nobody came to");
         }

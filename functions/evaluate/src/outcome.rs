@@ -5,8 +5,8 @@ use tidemark_rules::tick::{Shard, TickSummary};
 /// A tick that left something undone. What it did is saved; the next tick makes up for the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the tick is incomplete: {} rules failed, {} rules were skipped, {} transitions are unpublished",
-    .0.rules_failed, .0.rules_skipped, .0.unpublished
+    "the tick is incomplete: {} rules failed, {} rules were skipped, {} transitions are unpublished, {} shards are behind",
+    .0.rules_failed, .0.rules_skipped, .0.unpublished, .0.shards_behind
 )]
 pub(crate) struct Incomplete(pub(crate) TickSummary);
 

@@ -101,6 +101,8 @@ pub struct TickSummary {
     pub rows_dropped: usize,
     /// Transitions that were saved but could not be told yet.
     pub unpublished: usize,
+    /// Other shards whose last tick is long ago: nobody evaluates their rules.
+    pub shards_behind: usize,
     /// Signs of life that were published.
     pub beats: usize,
     /// How often samples were selected.
@@ -121,6 +123,7 @@ impl TickSummary {
         self.conflicts += other.conflicts;
         self.rows_dropped += other.rows_dropped;
         self.unpublished += other.unpublished;
+        self.shards_behind += other.shards_behind;
         self.beats += other.beats;
         self.selections += other.selections;
         self.read_passes += other.read_passes;
@@ -130,7 +133,7 @@ impl TickSummary {
     /// Whether it left nothing to the next tick.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.rules_failed + self.rules_skipped + self.unpublished == 0
+        self.rules_failed + self.rules_skipped + self.unpublished + self.shards_behind == 0
     }
 }
 
@@ -153,6 +156,13 @@ impl Shard {
         };
         home == self.index
     }
+}
+
+/// After how many ticks without a sign of it a shard counts as behind: its message waits behind others for a while, and one may be lost.
+const TICKS_BEHIND: i64 = 4;
+
+fn is_heartbeat(rule: &Rule) -> bool {
+    matches!(rule.spec.query, Query::Heartbeat)
 }
 
 /// The instances of each rule.
@@ -212,13 +222,17 @@ pub async fn evaluate<A: AlertStore, D: Select, P: Publish>(
         unpublished: publish_outboxes(world.alerts, world.publisher, &mut instances).await,
         by_rule: by_rule(instances),
     };
-    let done = tick.run().await;
-    if let Which::Due { .. } = which {
-        let state = TickState {
-            at: world.now,
-            owed: tick.past.owed(&done.undone),
-        };
-        world.alerts.save_tick(shard.index, &state).await?;
+    let mut done = tick.run().await;
+    let Which::Due { every_ms } = which else {
+        return Ok(done.summary);
+    };
+    done.summary.shards_behind = tick.shards_behind(shard, every_ms).await?;
+    // Before the hearts beat: who hears them knows that this worked, too.
+    tick.save(shard, &done).await?;
+    let told = done.undone.len();
+    tick.beat(&mut done).await;
+    if done.undone.len() > told {
+        tick.save(shard, &done).await?;
     }
     Ok(done.summary)
 }
@@ -254,9 +268,7 @@ impl<A: AlertStore, D: Select, P: Publish> Tick<'_, A, D, P> {
             .copied()
             .filter(|rule| rule.spec.enabled && self.past.is_due(rule))
             .collect();
-        let (heartbeats, watching): (Vec<&Rule>, Vec<&Rule>) = due
-            .into_iter()
-            .partition(|rule| matches!(rule.spec.query, Query::Heartbeat));
+        let (heartbeats, watching): (Vec<&Rule>, Vec<&Rule>) = due.into_iter().partition(|rule| is_heartbeat(rule));
         done.add(self.heartbeats(&heartbeats).await);
         let passes = read::passes(watching, self.world.data, self.world.now);
         let reads: Vec<_> = passes.iter().map(|pass| self.read(pass)).collect();
@@ -264,8 +276,31 @@ impl<A: AlertStore, D: Select, P: Publish> Tick<'_, A, D, P> {
         while let Some(one) = reads.next().await {
             done.add(one);
         }
-        self.beat(&heartbeats, &mut done).await;
         done
+    }
+
+    /// Keeps how far the shard has come, for the next tick.
+    async fn save(&self, shard: Shard, done: &Done) -> Result<(), StoreError> {
+        let state = TickState {
+            at: self.world.now,
+            owed: self.past.owed(&done.undone),
+        };
+        self.world.alerts.save_tick(shard.index, &state).await.map(drop)
+    }
+
+    /// How many other shards have not ticked for long, as seen from the one that has the hearts.
+    async fn shards_behind(&self, shard: Shard, every_ms: i64) -> Result<usize, StoreError> {
+        let mut behind = 0;
+        let others = if shard.index == 0 { 1..shard.of } else { 0..0 };
+        let long_ago = self.world.now.0.saturating_sub(every_ms.saturating_mul(TICKS_BEHIND));
+        for index in others {
+            let last = self.world.alerts.load_tick(index).await?;
+            if last.is_none_or(|last| last.at.0 < long_ago) {
+                tracing::error!(shard = index, "a shard of the evaluation has not ticked for long");
+                behind += 1;
+            }
+        }
+        Ok(behind)
     }
 
     /// Ends what disabled rules and those that are gone have left.
@@ -295,20 +330,19 @@ impl<A: AlertStore, D: Select, P: Publish> Tick<'_, A, D, P> {
     }
 
     /// Tells that the evaluation lives, when it left nothing undone. Hearts that began to beat on this tick have told it themselves.
-    async fn beat(&self, rules: &[&Rule], done: &mut Done) {
-        if !self.past.is_scheduled() {
-            return;
-        }
+    async fn beat(&self, done: &mut Done) {
+        let due = |rule: &&&Rule| rule.spec.enabled && is_heartbeat(rule) && self.past.is_due(rule);
+        let rules: Vec<&Rule> = self.rules.iter().filter(due).copied().collect();
         if !done.summary.is_complete() {
             done.undone.extend(rules.iter().map(|rule| rule.id.clone()));
             return;
         }
         let mut beats = Vec::new();
-        for rule in rules {
+        for rule in &rules {
             let beating = instances_of(&self.by_rule, rule)
                 .iter()
                 .filter(|instance| instance.state == InstanceState::Firing && instance.unsent.is_empty());
-            beats.extend(beating.map(|instance| (rule, beat(instance, self.world.now))));
+            beats.extend(beating.map(|instance| (*rule, beat(instance, self.world.now))));
         }
         let messages: Vec<Message> = beats.iter().map(|(_, message)| message.clone()).collect();
         if messages.is_empty() {

@@ -46,6 +46,7 @@ async fn statistics_count_what_was_pushed() -> anyhow::Result<()> {
         "time_range_end",
         "tiers",
         "dirty_windows",
+        "overdue_lanes",
     ]);
     eventually("the pushed samples in the statistics", async || {
         let system = api.get("/api/v1/stats/system", &[]).await?.expect(200)?;

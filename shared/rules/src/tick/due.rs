@@ -43,11 +43,6 @@ impl Past {
         }
     }
 
-    /// Whether the schedule asks.
-    pub(super) fn is_scheduled(&self) -> bool {
-        self.every_ms.is_some()
-    }
-
     /// Whether a rule is to be evaluated: its slot began after the last tick, it is owed, it was changed since, or nothing is known.
     pub(super) fn is_due(&self, rule: &Rule) -> bool {
         let Some(last) = &self.last else {

@@ -10,6 +10,10 @@ use crate::instance::Instance;
 use crate::store::AlertStore;
 use futures::stream::{self, StreamExt};
 
+/// The outboxes of how many instances are told in one go. What an outage has left is told piece by piece, the oldest first, so that each tick
+/// gets further than the one before.
+const INSTANCES_AT_ONCE: usize = 256;
+
 /// Tells every transition in the outboxes of these instances and empties the outboxes of those that were told whole, here and in
 /// the store. Answers how many transitions are still untold.
 pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
@@ -17,18 +21,30 @@ pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
     publisher: &P,
     instances: &mut [Instance],
 ) -> usize {
-    let full: Vec<&mut Instance> = instances
+    let mut full: Vec<&mut Instance> = instances
         .iter_mut()
         .filter(|instance| !instance.unsent.is_empty())
         .collect();
+    full.sort_by_key(|instance| instance.updated_at);
+    let mut left: usize = full.iter().map(|instance| instance.unsent.len()).sum();
+    for some in full.chunks_mut(INSTANCES_AT_ONCE) {
+        let before: usize = some.iter().map(|instance| instance.unsent.len()).sum();
+        let Some(untold) = tell_some(alerts, publisher, some).await else {
+            break;
+        };
+        left -= before - untold;
+    }
+    left
+}
+
+/// Tells what some instances have, as far as it can be told. Answers how many of their transitions are still untold; `None` when the
+/// history does not take them.
+async fn tell_some<A: AlertStore, P: Publish>(alerts: &A, publisher: &P, full: &mut [&mut Instance]) -> Option<usize> {
     let entries = full.iter().flat_map(|instance| {
         let unsent = instance.unsent.iter();
         unsent.map(|transition| HistoryEntry::of_transition(instance, transition))
     });
     let entries: Vec<HistoryEntry> = entries.collect();
-    if entries.is_empty() {
-        return 0;
-    }
     if let Err(error) = alerts.append_history(&entries).await {
         let error = &error as &dyn std::error::Error;
         tracing::warn!(
@@ -36,13 +52,13 @@ pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
             error,
             "transitions could not be written to the history; the next tick tries again"
         );
-        return entries.len();
+        return None;
     }
     drop(entries);
-    let untold = publish(publisher, &full).await;
+    let untold = publish(publisher, full).await;
     let mut clears = Vec::new();
     let mut left = 0;
-    for (instance, untold) in full.into_iter().zip(untold) {
+    for (instance, untold) in full.iter_mut().zip(untold) {
         if untold {
             left += instance.unsent.len();
         } else {
@@ -54,7 +70,7 @@ pub(crate) async fn publish_outboxes<A: AlertStore, P: Publish>(
         .buffer_unordered(WRITES_AT_ONCE)
         .collect::<Vec<()>>()
         .await;
-    left
+    Some(left)
 }
 
 /// Publishes the transitions that people are told of. Answers for each instance whether one of them was not taken.

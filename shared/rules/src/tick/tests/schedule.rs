@@ -204,3 +204,41 @@ async fn a_beat_that_cannot_be_published_is_owed() {
     house.topic.set_down(false);
     assert_eq!(house.scheduled(120).await.beats, 1);
 }
+
+#[tokio::test]
+async fn a_heart_beats_only_while_every_shard_ticks() {
+    let house = House::with_rules(&[("heart", json!({"kind": "heartbeat"}))]).await;
+    let tick = async |seconds: i64, index: u32| {
+        let world = World {
+            alerts: &house.store,
+            data: &house.data,
+            publisher: &house.topic,
+            now: at(seconds),
+            may_go_on: &|| true,
+        };
+        let summary = evaluate(&world, Shard { index, of: 2 }, EVERY_MINUTE).await.unwrap();
+        (summary.shards_behind, summary.beats, summary.is_complete())
+    };
+    tick(0, 0).await;
+    assert_eq!(tick(60, 0).await, (1, 0, false), "nobody has evaluated the other shard");
+    assert_eq!(tick(60, 1).await, (0, 0, true));
+    assert_eq!(tick(120, 0).await, (0, 1, true));
+    assert_eq!(tick(300, 0).await, (0, 1, true), "a few late messages are no outage");
+    assert_eq!(tick(360, 0).await, (1, 0, false));
+    tick(361, 1).await;
+    assert_eq!(tick(420, 0).await, (0, 1, true));
+}
+
+#[tokio::test]
+async fn what_an_outage_left_is_told_piece_by_piece() {
+    let house = House::with_rules(&[("r", json!({}))]).await;
+    for host in 0..600 {
+        house.data.push("cpu", &format!("host-{host}"), 0, 95.0);
+    }
+    house.topic.set_down(true);
+    assert_eq!(house.scheduled(0).await.unpublished, 600);
+    house.topic.set_down(false);
+    let summary = house.scheduled(60).await;
+    assert_eq!((summary.unpublished, house.events().len()), (0, 600));
+    assert_eq!(house.history().await.len(), 600);
+}
