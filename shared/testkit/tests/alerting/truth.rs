@@ -326,7 +326,9 @@ impl Truth {
         let mut of_process = told.attempts.iter().rev().filter(|attempt| {
             std::ptr::eq(Arc::as_ptr(&attempt.process.0), process) && attempt.group_key == notification.group_key
         });
-        let failed_ms = of_process.next().and_then(|attempt| attempt.failed_ms);
+        // Who could not note down that it failed cannot wait.
+        let last = of_process.next().filter(|attempt| attempt.was_undisturbed());
+        let failed_ms = last.and_then(|attempt| attempt.failed_ms);
         if failed_ms.is_some_and(|at| now_ms - at < 2_000) && !process.was_asked_anew() {
             process
                 .sim
