@@ -79,8 +79,11 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_test("undefined", tests::is_undefined);
 }
 
+/// What a filter makes of a text.
+type OfText = fn(&str) -> String;
+
 fn add_texts(environment: &mut Environment<'_>, budget: &Budget) {
-    let of: [(&'static str, fn(&str) -> String); 4] = [
+    let of: [(&'static str, OfText); 4] = [
         ("capitalize", capitalize),
         ("lower", str::to_lowercase),
         ("title", |text| filters::title(Cow::Borrowed(text))),
