@@ -78,8 +78,8 @@ test: tools-checks ## Everything that CI runs
 	@$(STEP) "format" cargo fmt --all --check
 	@$(MAKE) -j1 clippy unit doctest deny lint-template test-launcher test-e2e test-localstack
 
-soak: ## The storage engine against its model, with fresh seeds (SOAK_SECONDS, default 600)
-	@$(STEP) "soak" cargo test $(CARGO_FLAGS) --test simulation -- --ignored --nocapture soak
+soak: ## The storage engine and alerting in simulations, with fresh seeds (SOAK_SECONDS each, default 600)
+	@$(STEP) "soak" cargo test $(CARGO_FLAGS) --test simulation --test alerting -- --ignored --nocapture soak
 
 bench: ## Costs and speeds, written to target/bench/report.json
 	@$(MAKE) build

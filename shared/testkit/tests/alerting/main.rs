@@ -35,10 +35,31 @@ use std::time::{Duration, Instant};
 use world::{Tally, World};
 
 /// How many fresh seeds a run of the tests tries.
-const RUNS: u64 = 1_000;
+const RUNS: u64 = 2_000;
 
 /// Seeds that once failed, each with what was wrong.
-const REGRESSIONS: &[(u64, &str)] = &[];
+const REGRESSIONS: &[(u64, &str)] = &[
+    (
+        7,
+        "an event that came back took the time that was noted for itself for another's wake: nobody came",
+    ),
+    (
+        10,
+        "what was acknowledged was repeated while its end was stored and not published yet",
+    ),
+    (
+        15,
+        "repetitions took every token of a slow rate limit, and an end was never told",
+    ),
+    (
+        84,
+        "both messages of an incident were late, and it was told to be over after its successor was told to fire",
+    ),
+    (
+        668,
+        "a wake that came back too early after a failure took itself for one that was under way: nobody came",
+    ),
+];
 
 #[expect(clippy::disallowed_methods, reason = "a test that is asked to repeat a seed")]
 fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
@@ -116,32 +137,29 @@ fn soak() {
     println!("in {} s: {all:?}", begun.elapsed().as_secs());
 }
 
+/// Goes on after a failure, and says how many seeds fail: to look at what a change of the code under test breaks.
 #[test]
-#[ignore = "to look at many failures at once"]
+#[ignore = "a tool: it does not fail"]
 fn survey() {
     let first: u64 = variable("TIDEMARK_SEED").unwrap_or(1);
     let count: u64 = variable("COUNT").unwrap_or(200);
     let begun = Instant::now();
     let mut all = Tally::default();
-    let mut bad = 0;
-    for seed in first..first + count {
+    let mut failed = 0;
+    for seed in first..first.saturating_add(count) {
         let mut world = World::new(seed, false);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run()));
-        match result {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run())) {
             Ok(Ok(())) => all += world.tally,
             Ok(Err(why)) => {
-                bad += 1;
-                println!(
-                    "FAIL {seed} step {}: {}",
-                    world.tally.steps,
-                    why.chars().take(400).collect::<String>()
-                );
+                failed += 1;
+                let why: String = why.chars().take(400).collect();
+                println!("FAIL {seed} step {}: {why}", world.tally.steps);
             }
             Err(_) => {
-                bad += 1;
-                println!("FAIL {seed} PANIC");
+                failed += 1;
+                println!("FAIL {seed} panics");
             }
         }
     }
-    println!("{bad} of {count} failed in {} s: {all:?}", begun.elapsed().as_secs());
+    println!("{failed} of {count} failed in {} s: {all:?}", begun.elapsed().as_secs());
 }
