@@ -27,7 +27,7 @@ use act::Done;
 use due::Past;
 use futures::stream::{self, StreamExt};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use tidemark_model::Timestamp;
 use tidemark_tsdb::Select;
 
@@ -166,7 +166,7 @@ fn is_heartbeat(rule: &Rule) -> bool {
 }
 
 /// The instances of each rule.
-type ByRule = HashMap<String, Vec<Instance>>;
+type ByRule = BTreeMap<String, Vec<Instance>>;
 
 /// What is known of the instances of a rule.
 fn instances_of<'a>(by_rule: &'a ByRule, rule: &Rule) -> &'a [Instance] {

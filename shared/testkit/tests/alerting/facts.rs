@@ -1,13 +1,17 @@
 //! What people had set at which time, and what follows from it for an alert. This is the test's own reading of silences,
 //! inhibitions, mute times and channels; the code under test has another.
 
-use crate::sim::BEGIN_MS;
+use crate::sim::{BEGIN_MS, MAX_SKEW_MS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use tidemark_model::LabelFilter;
 use tidemark_notify::Channel;
 use tidemark_notify::settings::{Document, Inhibition, MuteTime, Silence};
 use tidemark_rules::{Routing, RuleSnapshot};
+
+/// How old what a process knows may be when a receiver takes its request: it reads what is set once, and begins to send no
+/// later than 40 s after; then the request itself.
+pub(crate) const KNOWN_MS: i64 = 60_000 + 2 * MAX_SKEW_MS;
 
 /// Why something is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,11 +115,12 @@ impl Facts {
         i64::try_from(seconds.unwrap_or(14_400)).unwrap() * 1_000
     }
 
-    /// Everything that speaks against telling an alert of a lane at this time.
-    fn reasons(&self, about: About<'_>, lane: &str, ms: i64, fired: &[Fired]) -> BTreeSet<Reason> {
+    /// Everything that speaks against telling an alert of a lane at this time; or, for somebody who looked at the clock so many milliseconds
+    /// before, whatever that clock is like.
+    fn reasons(&self, about: About<'_>, lane: &str, ms: i64, before: i64, fired: &[Fired]) -> BTreeSet<Reason> {
         let mut reasons = BTreeSet::new();
         let silenced = |silence: &Silence| {
-            silence.starts_at.0 <= ms && ms < silence.ends_at.0 && matches(&silence.matchers, about.labels)
+            silence.starts_at.0 <= ms - before && ms < silence.ends_at.0 && matches(&silence.matchers, about.labels)
         };
         if self.silences.values().any(silenced) {
             reasons.insert(Reason::Silenced);
@@ -138,7 +143,11 @@ impl Facts {
             }
         }
         let mutes = self.setting(about.rule, lane, |routing| routing.mute_times.clone());
-        let muted = |name: &String| self.mute_times.get(name).is_some_and(|mute| is_muted(mute, ms));
+        let muted = |name: &String| {
+            self.mute_times
+                .get(name)
+                .is_some_and(|mute| is_muted(mute, ms) && is_muted(mute, ms - before))
+        };
         if mutes.is_some_and(|names| names.iter().any(muted)) {
             reasons.insert(Reason::Muted);
         }
@@ -237,7 +246,7 @@ impl Timeline {
     pub(crate) fn ever(&self, about: About<'_>, lane: &str, from_ms: i64, to_ms: i64) -> BTreeSet<Reason> {
         let mut all = BTreeSet::new();
         for ms in self.moments(from_ms, to_ms) {
-            all.extend(self.at(ms).reasons(about, lane, ms, &self.fired));
+            all.extend(self.at(ms).reasons(about, lane, ms, 0, &self.fired));
         }
         all
     }
@@ -245,7 +254,7 @@ impl Timeline {
     /// Whether any of these spoke against telling an alert of a lane at each time of a span.
     pub(crate) fn always(&self, about: About<'_>, lane: &str, any: &[Reason], from_ms: i64, to_ms: i64) -> bool {
         self.moments(from_ms, to_ms).into_iter().all(|ms| {
-            let reasons = self.at(ms).reasons(about, lane, ms, &self.fired);
+            let reasons = self.at(ms).reasons(about, lane, ms, KNOWN_MS, &self.fired);
             any.iter().any(|reason| reasons.contains(reason))
         })
     }

@@ -1,16 +1,12 @@
 //! What must hold whenever a receiver takes something.
 
-use crate::facts::{Reason, channel_of};
+use crate::facts::{KNOWN_MS, Reason, channel_of};
 use crate::sim::{BEGIN_MS, MAX_SKEW_MS};
 use crate::truth::{Arriving, Incident, Told, Truth};
 use tidemark_model::Timestamp;
 use tidemark_notify::Cause;
 use tidemark_rules::TransitionKind;
 use tidemark_rules::instance::incident_id;
-
-/// How old what a process knows may be when a receiver takes its request: it reads what is set once, and begins to send no
-/// later than 40 s after; then the request itself.
-const KNOWN_MS: i64 = 60_000 + 2 * MAX_SKEW_MS;
 
 /// How long after it was decided a notification may be taken: it may be begun for 35 s, and takes up to 10 s.
 const UNDER_WAY_MS: i64 = 45_000;
