@@ -120,8 +120,8 @@ impl<A: AlertStore, L: LaneStore, D: Select, P: Publish, Q: Queue> Evaluate<A, L
         if let Ok(lanes @ 1..) = woken {
             tracing::warn!(lanes, "woke lanes of notifications that nobody came to");
         }
-        let summary = ticked?;
         called?;
+        let summary = ticked?;
         woken.map_err(Failed::Rescue)?;
         Ok(summary)
     }
