@@ -260,10 +260,11 @@ pub(crate) fn repeat_at(group: &Group, candidates: &[Candidate<'_>], now: Timest
 /// Decides.
 pub(crate) fn decide<'a>(group: &Group, candidates: &[Candidate<'a>], now: Timestamp) -> Decision<'a> {
     let given_up = group.given_up.is_some();
-    let standings: Vec<(Standing, &Candidate<'a>)> = candidates
+    let mut standings: Vec<(Standing, &Candidate<'a>)> = candidates
         .iter()
         .map(|one| (one.standing(given_up, now), one))
         .collect();
+    release_ends(&mut standings);
     let repeat = repeat_at(group, candidates, now).filter(|_| {
         standings
             .iter()
@@ -287,6 +288,24 @@ pub(crate) fn decide<'a>(group: &Group, candidates: &[Candidate<'a>], now: Times
         },
     };
     Decision { settle, suppress, step }
+}
+
+/// The end of an incident waits for its mute time, but not once there is news of a later incident of the same instance, whose rule may name other
+/// mute times by then: both are told together, the end first.
+fn release_ends(standings: &mut [(Standing, &Candidate<'_>)]) {
+    let news: Vec<(String, Timestamp)> = standings
+        .iter()
+        .filter(|(standing, _)| is_news(*standing))
+        .map(|(_, one)| (one.member.event.instance_id.clone(), one.member.event.firing_since))
+        .collect();
+    for (standing, one) in standings {
+        let event = &one.member.event;
+        let is_followed =
+            |(instance, since): &(String, Timestamp)| *instance == event.instance_id && *since > event.firing_since;
+        if *standing == Standing::HeldEnd && news.iter().any(is_followed) {
+            *standing = Standing::NewEnd;
+        }
+    }
 }
 
 /// The change of a member's mark, if there is one: why it is not told.

@@ -467,3 +467,20 @@ fn a_look_that_finds_nothing_due_never_asks_to_look_again_now() {
     let decision = decide(&group(), &[silenced(&a, 10)], at(10));
     assert_eq!(waits(&decision).unwrap().0, Some(Timestamp(at(10).0 + 1)));
 }
+
+#[test]
+fn an_end_that_waits_for_its_mute_time_goes_before_what_begins_again_and_is_not_muted() {
+    let ended = told(over("a"));
+    let mut next = firing("a");
+    next.event.firing_since = at(200);
+    next.incident = next.event.incident_id();
+    let mut waiting = muted(&ended, 600);
+    waiting.has_successor = true;
+    let decision = decide(&notified(10), &[waiting, candidate(&next)], at(310));
+    let Step::Tell(tell) = decision.step else {
+        panic!("{:?}", decision.step)
+    };
+    let kinds: Vec<TransitionKind> = tell.news.iter().map(|news| news.kind).collect();
+    assert_eq!(tell.news.len(), 2, "{kinds:?}");
+    assert_eq!(tell.alerts[0].member.incident, ended.incident);
+}
