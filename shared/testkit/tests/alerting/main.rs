@@ -37,6 +37,9 @@ use world::{Tally, World};
 /// How many fresh seeds a run of the tests tries.
 const RUNS: u64 = 2_000;
 
+/// Where the tests begin: what fails here fails again. `make soak` draws fresh ones.
+const FIRST_SEED: u64 = 50_000;
+
 /// Seeds that once failed, each with what was wrong.
 const REGRESSIONS: &[(u64, &str)] = &[
     (
@@ -54,6 +57,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (
         84,
         "both messages of an incident were late, and it was told to be over after its successor was told to fire",
+    ),
+    (
+        3_917_474_656_188_945_196,
+        "an end waited for its mute time while what began again was told, under a rule that had been edited",
     ),
     (
         668,
@@ -102,7 +109,7 @@ fn what_once_failed_does_not_fail_again() {
 #[test]
 fn everybody_is_told_everything_once_and_in_order() {
     let given = variable("TIDEMARK_SEED");
-    let first = given.unwrap_or_else(fresh_seed);
+    let first = given.unwrap_or(FIRST_SEED);
     println!("from TIDEMARK_SEED={first} on");
     let mut all = Tally::default();
     for at in 0..if given.is_some() { 1 } else { RUNS } {
